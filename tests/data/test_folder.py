@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionmtl.data.folder import FolderDataset, list_splits
+from visionmtl.types import BoxTarget, Camera, DenseTarget, MultiTaskDataset, Sample, TaskSpec
+
+YAML = """\
+name: tiny
+tasks:
+  - {name: semseg, kind: semseg, classes: [floor, wall]}
+  - {name: depth, kind: depth, unit: metre, scale: 1e-3, invalid_value: 0, max_depth: 10.0}
+  - {name: normals, kind: normals}
+  - {name: detection, kind: detection, classes: [cup, chair]}
+camera: {fx: 8.0, fy: 8.0, cx: 4.0, cy: 3.0, width: 8, height: 6}
+licence: CC0
+"""
+SIZE = (6, 8)
+SHARED = Path(__file__).parents[2] / "../shared/data"
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def coco(*boxes: tuple[int, int, list[float]], ids: tuple[str, ...] = ("a", "b")) -> dict[str, Any]:
+    """Boxes as (image id, category id, x y w h); the category ids are not the class ids."""
+    return {
+        "images": [{"id": i, "file_name": f"{name}.jpg", "width": 8, "height": 6} for i, name in enumerate(ids)],
+        "annotations": [{"image_id": i, "category_id": c, "bbox": box} for i, c, box in boxes],
+        "categories": [{"id": 7, "name": "chair"}, {"id": 3, "name": "cup"}],
+    }
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Samples a (all tasks), b (no semseg, no boxes) and c (nothing; not listed in detection.json)."""
+    (tmp_path / "dataset.yaml").write_text(YAML)
+    train = tmp_path / "train"
+    for i, name in enumerate("cab"):
+        save(train / f"rgb/{name}.png", np.full((*SIZE, 3), 10 * i, np.uint8))
+    save(train / "semseg/a.png", np.tile(np.array([0, 1, 255, 0], np.uint8), (6, 2)))
+    for name in "ab":
+        save(train / f"depth/{name}.png", np.full(SIZE, 1500, np.uint16))
+        save(train / f"normals/{name}.png", np.full((*SIZE, 3), (128, 128, 1), np.uint8))
+    write(tmp_path, coco((0, 7, [1, 2, 3, 2]), (0, 3, [6, 4, 9, 9])))
+    return tmp_path
+
+
+def write(root: Path, values: dict[str, Any]) -> None:
+    (root / "train/detection.json").write_text(json.dumps(values))
+
+
+def boxes_of(sample: Sample) -> BoxTarget:
+    target = sample.targets["detection"]
+    assert isinstance(target, BoxTarget)
+    return target
+
+
+def dense(sample: Sample, task: str) -> DenseTarget:
+    target = sample.targets[task]
+    assert isinstance(target, DenseTarget)
+    return target
+
+
+def test_tasks_ids_and_samples(root: Path) -> None:
+    dataset = FolderDataset(root, "train")
+    assert isinstance(dataset, MultiTaskDataset)
+    assert dataset.tasks == [
+        TaskSpec.semseg(["floor", "wall"]),
+        TaskSpec.depth(10.0),
+        TaskSpec.normals(),
+        TaskSpec.detection(["cup", "chair"]),
+    ]
+    assert (dataset.name, dataset.licence, len(dataset)) == ("tiny", "CC0", 3)
+    assert [dataset.sample_id(i) for i in range(3)] == ["a", "b", "c"]
+    a, b, c = (dataset[i] for i in range(3))
+    assert [list(sample.targets) for sample in (a, b, c)] == [
+        ["semseg", "depth", "normals", "detection"],
+        ["depth", "normals", "detection"],
+        [],
+    ]
+    assert (a.sample_id, int(a.image[0, 0, 0])) == ("a", 10)
+    assert dense(a, "semseg").value[0].tolist() == [0, 1, 0, 0] * 2
+    assert dense(a, "semseg").valid[0].tolist() == [True, True, False, True] * 2
+    assert dense(a, "depth").value[0, 0] == np.float32(1.5)
+    assert dense(a, "normals").value[0, 0].tolist() == [0, 0, -1]
+    assert boxes_of(a).boxes.tolist() == [[1, 2, 4, 4], [6, 4, 8, 6]]
+    assert boxes_of(a).boxes.dtype == np.float32
+    assert boxes_of(a).labels.tolist() == [1, 0]
+    assert boxes_of(a).labels.dtype == np.int64
+    assert boxes_of(b).boxes.shape == (0, 4)
+    assert boxes_of(b).labels.shape == (0,)
+    with pytest.raises(IndexError):
+        dataset[3]
+
+
+def test_selection_and_order_of_tasks(root: Path) -> None:
+    dataset = FolderDataset(root, "train", ["detection", "depth"])
+    assert [spec.name for spec in dataset.tasks] == ["detection", "depth"]
+    (root / "train/semseg/a.png").write_bytes(b"never read")
+    assert list(dataset[0].targets) == ["detection", "depth"]
+    with pytest.raises(ValueError, match=r"no task 'edge'; known: semseg, depth, normals, detection$"):
+        FolderDataset(root, "train", ["depth", "edge"])
+    with pytest.raises(ValueError, match=r"task 'depth' is listed more than once$"):
+        FolderDataset(root, "train", ["depth", "depth"])
+
+
+def test_missing_folder_and_file_mean_not_annotated(root: Path) -> None:
+    save(root / "val/rgb/x.jpg", np.zeros((*SIZE, 3), np.uint8))
+    dataset = FolderDataset(root, "val")
+    assert len(dataset.tasks) == 4
+    assert dataset[0].targets == {}
+
+
+def test_camera_follows_the_image_size(root: Path) -> None:
+    assert FolderDataset(root, "train")[0].camera == Camera(8, 8, 4, 3, 8, 6)
+    save(root / "val/rgb/x.png", np.zeros((12, 16, 3), np.uint8))
+    save(root / "val/rgb/y.png", np.zeros((12, 8, 3), np.uint8))
+    val = FolderDataset(root, "val")
+    assert val[0].camera == Camera(16, 16, 8, 6, 16, 12)
+    with pytest.raises(ValueError, match=r"y\.png: the aspect ratio of 8x12 is not that of the 8x6 of the camera"):
+        val[1]
+    (root / "dataset.yaml").write_text(YAML.replace("camera:", "#"))
+    assert FolderDataset(root, "val")[1].camera is None
+
+
+def test_pickled_data_set_gives_the_same(root: Path) -> None:
+    dataset = FolderDataset(root, "train")
+    copy = pickle.loads(pickle.dumps(dataset))
+    np.testing.assert_array_equal(copy[0].targets["detection"].boxes, boxes_of(dataset[0]).boxes)
+
+
+def test_splits(root: Path) -> None:
+    assert list_splits(root) == ["train"]
+    for split in ("test", "", ".", "../train", "/etc"):
+        with pytest.raises(ValueError, match=rf"no split '{split}'; splits with a folder rgb: train$"):
+            FolderDataset(root, split)
+    (root / "empty/rgb").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"empty/rgb: no images; splits with a folder rgb: empty, train$"):
+        FolderDataset(root, "empty")
+
+
+def test_boxes_are_clipped_dropped_and_counted(root: Path) -> None:
+    values = coco(
+        (0, 3, [-2, -2, 4, 4]),
+        (0, 3, [float("nan"), 0, 1, 1]),
+        (0, 3, [0, 0, float("inf"), 1]),
+        (0, 3, [1, 1, 0, 3]),
+        (0, 3, [3, 3, -2, 2]),
+        (0, 3, [8, 0, 2, 2]),
+        (0, 3, [-5, -5, 2, 2]),
+        (1, 7, [0, 0, 8, 6]),
+        (0, 7, [2, 2, 1, 1]),
+    )
+    values["annotations"].append({"image_id": 0, "category_id": 3, "bbox": [0, 0, 5, 5], "iscrowd": 1})
+    write(root, values)
+    dataset = FolderDataset(root, "train")
+    assert boxes_of(dataset[0]).boxes.tolist() == [[0, 0, 2, 2], [2, 2, 3, 3]]
+    assert boxes_of(dataset[0]).labels.tolist() == [0, 1]
+    assert boxes_of(dataset[1]).boxes.tolist() == [[0, 0, 8, 6]]
+    assert dataset.dropped_boxes == {"not finite": 2, "no area": 2, "outside": 2, "crowd": 1}
+
+
+def test_no_image_has_a_box(root: Path) -> None:
+    write(root, coco())
+    dataset = FolderDataset(root, "train")
+    assert boxes_of(dataset[0]).boxes.shape == (0, 4)
+    assert dataset.dropped_boxes == {}
+
+
+def replaced(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda values: values.__setitem__(key, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v["categories"].append({"id": 8, "name": "lamp"}), r"unknown category 'lamp'; classes of 'det"),
+        (lambda v: v["categories"].append({"id": 7, "name": "cup"}), r"category id 7 is listed more than once$"),
+        (lambda v: v["annotations"][0].update(image_id=99), r"an annotation has image_id 99 and category_id 7, of"),
+        (lambda v: v["annotations"][0].update(category_id=1), r"an annotation has image_id 0 and category_id 1, of"),
+        (lambda v: v["annotations"][0].update(bbox=[1, 2, 3]), r"annotations\.0\.bbox: List should have at least 4"),
+        (lambda v: v["annotations"][1].update(bbox="no"), r"annotations\.1\.bbox: Input should be a valid array$"),
+        (lambda v: v["images"][0].pop("width"), r"images\.0\.width: Field required$"),
+        (lambda v: v["images"][1].update(id=0), r"image id 0 is listed more than once$"),
+        (lambda v: v["images"][1].update(file_name="a.png"), r"image 'a' is listed more than once$"),
+        (replaced("images", None), r"images: Input should be a valid array$"),
+    ],
+)
+def test_faults_of_the_json_file(root: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
+    values = coco((0, 7, [1, 2, 3, 2]), (0, 3, [6, 4, 9, 9]))
+    change(values)
+    write(root, values)
+    with pytest.raises(ValueError, match=rf"detection\.json: {message}"):
+        FolderDataset(root, "train")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, '{"images": [\n'])
+def test_broken_json_is_one_line(root: Path, text: str) -> None:
+    (root / "train/detection.json").write_text(text)
+    with pytest.raises(ValueError, match=r"\A[^\n]*detection\.json: [^\n]+\Z"):
+        FolderDataset(root, "train")
+
+
+def test_listed_size_must_be_the_image_size(root: Path) -> None:
+    values = coco()
+    values["images"][1].update(width=80, height=60)
+    write(root, values)
+    with pytest.raises(ValueError, match=r"detection\.json: size of 'b' is 80x60, the image is 8x6$"):
+        FolderDataset(root, "train")[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("kind: normals", "kind: edge", r"dataset\.yaml: tasks\.2: Input tag 'edge' found using 'kind'"),
+        ("scale: 1e-3", "sclae: 1e-3", r"dataset\.yaml: tasks\.1\.depth\.sclae: unknown key$"),
+        ("scale: 1e-3", "scale: -1", r"dataset\.yaml: tasks\.1\.depth\.scale: Input should be greater than 0$"),
+        ("scale: 1e-3, ", "", r"dataset\.yaml: tasks\.1\.depth\.scale: Field required$"),
+        ("unit: metre", "unit: mm", r"dataset\.yaml: tasks\.1\.depth\.unit: Input should be 'metre'$"),
+        ("[floor, wall]", "[yes, no]", r"dataset\.yaml: tasks\.0\.semseg\.classes\.0: Input should be a valid string$"),
+        ("[floor, wall]", "[wall, wall]", r"yaml: tasks\.0\.semseg: task 'semseg': repeated classes \['wall'\]$"),
+        ("[floor, wall]}", "[a, b], ignore_value: 0}", r"ignore_value 0 is also the id of class 'a'$"),
+        ("name: normals", "name: depth", r"dataset\.yaml: task 'depth' is listed more than once$"),
+        ("name: normals", "name: ../up", r"dataset\.yaml: tasks\.2\.normals\.name: String should match pattern"),
+        ("licence:", "lisence:", r"dataset\.yaml: lisence: unknown key$"),
+        ("width: 8", "width: 0", r"dataset\.yaml: camera\.width: Input should be greater than 0$"),
+        ("licence: CC0", "name: twice", r"dataset\.yaml: line 8: repeated key 'name'$"),
+        ("licence: CC0", "licence: *tiny", r"dataset\.yaml: aliases are not allowed$"),
+        ("licence: CC0", "licence: !!python/object/apply:os.getcwd []", r"dataset\.yaml: line 8: could not determine"),
+        ("licence: CC0", "\tx: 1", r"dataset\.yaml: line 8: found character '\\t' that cannot start any token$"),
+        ("licence: CC0", "licence: 2001-99-99", r"dataset\.yaml: month must be in 1\.\.12$"),
+        (YAML, "", r"dataset\.yaml: Input should be a valid dictionary"),
+        (YAML, "[" * 10_000, r"dataset\.yaml: "),
+        (YAML, "#" * 1_000_001, r"dataset\.yaml: 1000001 bytes are more than the limit of 1000000$"),
+    ],
+)
+def test_faults_of_dataset_yaml(root: Path, old: str, new: str, message: str) -> None:
+    (root / "dataset.yaml").write_text(YAML.replace(old, new))
+    with pytest.raises(ValueError, match=message) as caught:
+        FolderDataset(root, "train")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_missing_root(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere/dataset\.yaml: No such file or directory$"):
+        FolderDataset(tmp_path / "nowhere", "train")
+
+
+def test_mask_of_another_size_names_both(root: Path) -> None:
+    save(root / "train/depth/a.png", np.ones((3, 4), np.uint16))
+    with pytest.raises(ValueError, match=r"depth/a\.png: size is 4x3, the image is 8x6$"):
+        FolderDataset(root, "train")[0]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "A.png", "a.PNG"])
+def test_ids_must_differ_by_more_than_case_and_suffix(root: Path, name: str) -> None:
+    save(root / "train/rgb" / name, np.zeros((*SIZE, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"train/rgb: .* have the same id, up to case$"):
+        FolderDataset(root, "train")
+
+
+def test_other_files(root: Path) -> None:
+    for name in (".DS_Store", "._a.png", "notes.txt"):
+        (root / "train/rgb" / name).write_text("x")
+    assert len(FolderDataset(root, "train")) == 3
+    (root / "train/depth/a.npy").write_text("x")
+    with pytest.raises(ValueError, match=r"depth/a\.npy: expected \.png files$"):
+        FolderDataset(root, "train")
+
+
+def test_file_name_that_is_not_text(root: Path) -> None:
+    with open(os.fsencode(root / "train/rgb") + b"/\xff.png", "wb"):
+        pass
+    with pytest.raises(ValueError, match=r"file name '\\udcff\.png' is not printable UTF-8$") as caught:
+        FolderDataset(root, "train")
+    str(caught.value).encode()
+
+
+def test_labels_that_belong_to_no_image(root: Path) -> None:
+    save(root / "train/depth/z.png", np.ones(SIZE, np.uint16))
+    write(root, coco(ids=("a", "gone")))
+    assert FolderDataset(root, "train").unused_labels == {
+        "semseg": [],
+        "depth": ["z"],
+        "normals": [],
+        "detection": ["gone"],
+    }
+    (root / "train/semseg/a.png").rename(root / "train/semseg/a_label.png")
+    with pytest.raises(ValueError, match=r"train/semseg: belongs to no image; it has 'a_label', not 'a'$"):
+        FolderDataset(root, "train")
+
+
+def test_links_that_lead_out_are_refused_unless_allowed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    save(outside / "d.png", np.zeros((*SIZE, 3), np.uint8))
+    (root / "train/rgb/d.png").symlink_to(outside / "d.png")
+    with pytest.raises(ValueError, match=r"rgb/d\.png: leads out of .*; allow_outside_root=True permits it$"):
+        FolderDataset(root, "train")
+    assert len(FolderDataset(root, "train", allow_outside_root=True)) == 4
+    (root / "train/rgb/d.png").unlink()
+    (root / "train/rgb/d.png").symlink_to("a.png")
+    assert len(FolderDataset(root, "train")) == 4
+    (root / "val").symlink_to(root / "train")
+    assert len(FolderDataset(root, "val")) == 4
+    (root / "test").mkdir()
+    (root / "test/rgb").symlink_to(outside)
+    with pytest.raises(ValueError, match=r"test/rgb: leads out of"):
+        FolderDataset(root, "test")
+
+
+def test_broken_and_looping_links_are_named(root: Path) -> None:
+    (root / "train/rgb/d.png").symlink_to("nothing.png")
+    (root / "train/rgb/e.png").symlink_to("e.png")
+    dataset = FolderDataset(root, "train")
+    with pytest.raises(ValueError, match=r"d\.png: No such file or directory$"):
+        dataset[3]
+    with pytest.raises(ValueError, match=r"e\.png: Too many levels of symbolic links$"):
+        dataset[4]
+
+
+@pytest.mark.skipif(not (SHARED / "rooms3d").is_dir(), reason="needs ../shared/data/rooms3d beside the project")
+def test_rooms3d() -> None:
+    dataset = FolderDataset(SHARED / "rooms3d", "val")
+    assert (len(dataset), dataset.dropped_boxes) == (60, {})
+    sample = dataset[0]
+    assert list(sample.targets) == ["semseg", "depth", "normals", "detection"]
+    assert sample.image.shape == (240, 320, 3)
+    assert dense(sample, "depth").valid.mean() > 0.9

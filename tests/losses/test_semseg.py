@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from visionmtl.losses.semseg import CrossEntropyLoss, soft_dice_loss
+from visionmtl.types import DenseTargets
+
+WEIGHTS = [0.5, 1.0, 2.0, 4.0]
+
+
+def make_targets(value: Tensor, valid: Tensor) -> DenseTargets:
+    return DenseTargets(value, valid, valid.flatten(1).any(1))
+
+
+def random_case(seed: int = 0) -> tuple[Tensor, DenseTargets]:
+    rng = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 4, 5, 6, generator=rng)
+    value = torch.randint(0, 4, (2, 5, 6), generator=rng, dtype=torch.uint8)
+    return logits, make_targets(value, torch.rand(2, 5, 6, generator=rng) > 0.3)
+
+
+def test_uniform_logits_give_log_k() -> None:
+    _, targets = random_case()
+    loss = CrossEntropyLoss(4)(torch.zeros(2, 4, 5, 6), targets)
+    assert loss.item() == pytest.approx(math.log(4))
+
+
+@pytest.mark.parametrize("class_weights", [None, WEIGHTS])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_equals_torch_mean_with_ignore_index(class_weights: list[float] | None, label_smoothing: float) -> None:
+    logits, targets = random_case()
+    labels = targets.value.long().masked_fill(~targets.valid, -100)
+    weight = None if class_weights is None else torch.tensor(class_weights)
+    expected = F.cross_entropy(logits, labels, weight, ignore_index=-100, label_smoothing=label_smoothing)
+    loss = CrossEntropyLoss(4, class_weights, label_smoothing)(logits, targets)
+    torch.testing.assert_close(loss, expected)
+
+
+def numpy_dice(logits: Tensor, targets: DenseTargets) -> float:
+    """Class by class, over flat float64 arrays."""
+    z = np.exp(logits.double().numpy())
+    p = np.moveaxis(z / z.sum(axis=1, keepdims=True), 1, -1)[targets.valid.numpy()]
+    g = targets.value.numpy()[targets.valid.numpy()]
+    losses = []
+    for k in np.unique(g):
+        truth = (g == k).astype(np.float64)
+        losses.append(1 - 2 * (p[:, k] * truth).sum() / ((p[:, k] ** 2).sum() + truth.sum()))
+    return float(np.mean(losses))
+
+
+def test_dice_equals_numpy_and_skips_absent_classes() -> None:
+    logits, targets = random_case()
+    targets.value[targets.value == 3] = 1
+    expected = numpy_dice(logits, targets)
+    dice = CrossEntropyLoss(4, dice=2.0)(logits, targets) - CrossEntropyLoss(4)(logits, targets)
+    assert dice.item() == pytest.approx(2 * expected, rel=1e-5)
+
+
+def test_dice_golden_value() -> None:
+    probabilities = torch.tensor([[[[0.5, 1.0]], [[0.5, 0.0]]]])
+    labels, valid = torch.tensor([[[0, 0]]]), torch.ones(1, 1, 2, dtype=torch.bool)
+    # class 0: 1 - 2 * 1.5 / (1.25 + 2); class 1 does not occur
+    assert soft_dice_loss(probabilities, labels, valid).item() == pytest.approx(1 - 3 / 3.25)
+
+
+@pytest.mark.parametrize("options", [{}, {"class_weights": WEIGHTS}, {"dice": 1.0}, {"label_smoothing": 0.2}])
+def test_nothing_valid_is_zero_with_zero_gradient(options: dict[str, Any]) -> None:
+    logits, targets = random_case()
+    logits.requires_grad_()
+    loss = CrossEntropyLoss(4, **options)(logits, make_targets(targets.value, torch.zeros_like(targets.valid)))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_invalid_pixels_have_no_influence() -> None:
+    logits, targets = random_case()
+    loss = CrossEntropyLoss(4, WEIGHTS, dice=1.0)
+    expected = loss(logits, targets)
+    invalid = ~targets.valid
+    poisoned = logits.masked_fill(invalid.unsqueeze(1), math.nan).requires_grad_()
+    value = loss(poisoned, make_targets(targets.value.masked_fill(invalid, 255), targets.valid))
+    value.backward()
+    torch.testing.assert_close(value, expected)
+    assert poisoned.grad is not None
+    assert poisoned.grad.isfinite().all()
+    assert not poisoned.grad.masked_select(invalid.unsqueeze(1)).any()
+
+
+def test_only_a_class_of_weight_zero_gives_zero() -> None:
+    logits, targets = random_case()
+    targets.value.zero_()
+    for smoothing in (0.0, 0.1):
+        assert CrossEntropyLoss(4, [0.0, 1.0, 1.0, 1.0], smoothing)(logits, targets).isfinite()
+
+
+def test_nan_at_a_valid_pixel_is_reported() -> None:
+    logits, targets = random_case()
+    targets.valid[0, 0, 0] = True
+    logits[0, 1, 0, 0] = math.nan
+    assert CrossEntropyLoss(4)(logits, targets).isnan()
+    assert CrossEntropyLoss(4, WEIGHTS, dice=1.0)(logits, targets).isnan()
+
+
+def test_perfect_prediction_is_zero_with_finite_gradient() -> None:
+    _, targets = random_case()
+    logits = (F.one_hot(targets.value.long(), 4).movedim(-1, 1) * 200.0).requires_grad_()
+    loss = CrossEntropyLoss(4, dice=1.0)(logits, targets)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_gradient() -> None:
+    logits, targets = random_case()
+    loss = CrossEntropyLoss(4, WEIGHTS, 0.1, dice=1.0)
+    assert torch.autograd.gradcheck(lambda z: loss(z, targets), logits.double().requires_grad_())
+
+
+def test_bfloat16_logits_give_a_float32_loss() -> None:
+    logits, targets = random_case()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = CrossEntropyLoss(4, dice=1.0)(logits.bfloat16(), targets)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, CrossEntropyLoss(4, dice=1.0)(logits.bfloat16().float(), targets))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"class_weights": [1.0, 2.0]}, "class_weights must hold one number per class: 4, got 2"),
+        ({"class_weights": [1.0, -1.0, 1.0, 1.0]}, "finite, >= 0 and not all zero"),
+        ({"class_weights": [1.0, math.inf, 1.0, 1.0]}, "finite, >= 0 and not all zero"),
+        ({"class_weights": [0.0] * 4}, "not all zero"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\), got 1.0"),
+        ({"dice": -1.0}, "dice must be a finite factor >= 0, got -1.0"),
+        ({"dice": math.nan}, "dice must be"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CrossEntropyLoss(4, **options)
+
+
+def test_weights_follow_the_module_but_not_the_state() -> None:
+    loss = CrossEntropyLoss(4, WEIGHTS)
+    weights = loss.to(torch.float64).class_weights
+    assert weights is not None
+    assert weights.dtype == torch.float64
+    assert not loss.state_dict()

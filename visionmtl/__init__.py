@@ -1,0 +1,36 @@
+"""visionmtl: one network, one forward pass, several dense predictions."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "TaskSpec": "visionmtl.types",
+    "create_model": "visionmtl.models.factory",
+    "load_model": "visionmtl.zoo",
+    "list_models": "visionmtl.zoo",
+    "predict": "visionmtl.predict",
+}
+__all__ = ["TaskSpec", "create_model", "list_models", "load_model", "predict"]
+
+if TYPE_CHECKING:
+    from visionmtl.models.factory import create_model
+    from visionmtl.predict import predict
+    from visionmtl.types import TaskSpec
+    from visionmtl.zoo import list_models, load_model
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562), so that ``import visionmtl`` stays light."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'visionmtl' has no attribute {name!r}")
+    value = getattr(import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

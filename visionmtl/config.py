@@ -1,0 +1,221 @@
+"""The schema of a run: every key, its default and its range.
+
+Reading files and writing error messages is the work of ``visionmtl.configfile``. Names of losses, heads, transforms and
+optimisers are checked by the packages that build them; what is checked here needs no model and no data.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _plain(value: Any) -> Any:
+    """Free options travel through YAML and checkpoints: finite numbers, strings, booleans, null, lists, mappings."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"option names must be strings, got {key!r}")
+            _plain(item)
+    elif isinstance(value, list):
+        for item in value:
+            _plain(item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"options must be finite, got {value}")
+    elif value is not None and not isinstance(value, str | int | float | bool):
+        raise ValueError(f"options must be plain values, got {type(value).__name__}")
+    return value
+
+
+def _pair(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError("must be two integers [height, width]")
+    return tuple(value)
+
+
+def _flag_or_source(value: Any) -> Any:
+    if not isinstance(value, bool | str) or value == "":
+        raise ValueError("must be true, false or a source of weights")
+    return value
+
+
+def _task_names(value: list[str]) -> list[str]:
+    if not value:
+        raise ValueError("must name at least one task; null means every task of the data set")
+    repeated = sorted({task for task in value if value.count(task) > 1})
+    if repeated:
+        raise ValueError(f"repeated tasks: {', '.join(repeated)}")
+    return value
+
+
+def _no_balancing(value: Any) -> Any:
+    if value is not None:
+        raise ValueError("no gradient balancing method is available in this version; leave it out or null")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1)]
+Options = Annotated[dict[str, Any], AfterValidator(_plain)]
+Side = Annotated[int, Field(ge=32, le=2048)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A mapping of the config: unknown keys, values of another type, NaN and infinity are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TransformsConfig(Section):
+    """Steps applied to image and targets together, in order: mappings with a ``type`` and its options."""
+
+    train: list[Options] = Field(default=[], description="steps for training samples")
+    val: list[Options] = Field(default=[], description="steps for validation samples")
+    zoom: Literal["focal", "fixed_intrinsics"] = Field(
+        default="focal", description="what a resize means for depth: a longer focal length, or a nearer scene"
+    )
+
+
+class RoomsSplit(Section):
+    """One split of the procedural rooms."""
+
+    samples: Positive = Field(default=512, description="number of images")
+    seed: Seed = Field(default=0, description="rooms of another seed are other rooms")
+    drop_labels: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={}, description="task -> share of the samples that lose its annotation"
+    )
+
+
+class RoomsValSplit(RoomsSplit):
+    """The validation split: its own seed, also where only ``samples`` is given."""
+
+    samples: Positive = Field(default=64, description="number of images")
+    seed: Seed = Field(default=1, description="rooms of another seed are other rooms")
+
+
+class RoomsData(Section):
+    """Procedural rooms, drawn while training: nothing to download."""
+
+    type: Literal["rooms"]
+    size: Size = Field(default=(128, 160), description="height and width in pixels")
+    train: RoomsSplit = RoomsSplit()
+    val: RoomsValSplit = RoomsValSplit()
+    transforms: TransformsConfig = TransformsConfig()
+    workers: int = Field(default=0, ge=0, le=64, description="loader processes")
+
+
+class FolderData(Section):
+    """Images and targets on disk."""
+
+    type: Literal["folder"]
+    root: Text = Field(description="folder of the data set; a relative one starts at the current directory")
+    train: Text = Field(default="train", description="name of the training split")
+    val: Text = Field(default="val", description="name of the validation split")
+    transforms: TransformsConfig = TransformsConfig()
+    workers: int = Field(default=2, ge=0, le=64, description="loader processes")
+
+
+class BackboneConfig(Section):
+    """The feature extractor."""
+
+    name: Text = Field(description="a timm model name")
+    pretrained: Annotated[bool | str, BeforeValidator(_flag_or_source)] = Field(
+        default=False, description="whether to start from trained weights, or where they come from"
+    )
+
+
+class DecoderConfig(Section):
+    """The fusion of the backbone's maps."""
+
+    type: Literal["fpn", "bifpn"] = "fpn"
+    channels: int = Field(default=96, ge=8, le=1024, description="width of every map")
+
+
+class SharingConfig(Section):
+    """How the tasks share backbone and decoder."""
+
+    type: Literal["hard", "independent"] = "hard"
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    backbone: BackboneConfig
+    decoder: DecoderConfig = DecoderConfig()
+    sharing: SharingConfig = SharingConfig()
+    heads: dict[str, Options] = Field(default={}, description="task -> options of its head")
+    input_size: Size | None = Field(
+        default=None, description="height and width of the input in evaluation and prediction; null: the images' own"
+    )
+
+
+class ConstantWeightingConfig(Section):
+    """A fixed weight per task."""
+
+    type: Literal["constant"] = "constant"
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default={}, description="task -> weight, 1.0 if missing")
+
+
+class OptimizerConfig(Section):
+    """The optimiser."""
+
+    name: Text = Field(default="adamw", description="a timm optimiser name")
+    lr: float = Field(default=1e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(default=0.05, ge=0)
+    backbone_lr_scale: float = Field(default=1.0, gt=0, le=10, description="learning rate of the backbone over lr")
+
+
+class ScheduleConfig(Section):
+    """The learning rate over time."""
+
+    name: Literal["cosine", "constant", "poly"] = "cosine"
+    warmup_epochs: float = Field(default=1.0, ge=0, description="length of the linear warm-up, fractions allowed")
+    min_lr_scale: float = Field(default=0.01, ge=0, le=1, description="last learning rate over lr")
+
+
+class TrainerConfig(Section):
+    """The training loop."""
+
+    epochs: Positive = 10
+    batch_size: Positive = Field(default=8, description="samples per forward pass and process")
+    accumulate: Positive = Field(default=1, description="forward passes per optimiser step")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    clip_grad: float | None = Field(default=5.0, gt=0, description="largest gradient norm; null: no clipping")
+    ema: float | None = Field(default=None, gt=0, lt=1, description="decay of the averaged weights; null: none")
+    compile: bool = Field(default=False, description="torch.compile")
+    channels_last: bool = True
+    eval_every: Positive = Field(default=1, description="epochs between evaluations")
+    checkpoint_every: Positive | None = Field(default=None, description="steps between checkpoints; null: every epoch")
+    nonfinite: Literal["raise", "skip"] = Field(default="raise", description="what a NaN or infinite loss does")
+    max_skipped: int = Field(default=10, ge=0, description="skipped steps after which a run ends")
+
+
+class LoggingConfig(Section):
+    """What a run writes down."""
+
+    every: Positive = Field(default=20, description="steps between lines")
+    tensorboard: bool = True
+    pictures: int = Field(default=4, ge=0, le=32, description="validation samples drawn at each evaluation")
+
+
+class Config(Section):
+    """A complete run."""
+
+    seed: Seed = 0
+    output_dir: Text = Field(default="runs", description="folder of the runs")
+    data: RoomsData | FolderData = Field(discriminator="type")
+    tasks: Annotated[list[Text], AfterValidator(_task_names)] | None = Field(
+        default=None, description="tasks to train, in order; null: every task of the data set"
+    )
+    model: ModelConfig
+    losses: dict[str, Options] = Field(default={}, description="task -> type and options of its loss")
+    weighting: ConstantWeightingConfig = ConstantWeightingConfig()
+    balancing: Annotated[None, BeforeValidator(_no_balancing)] = None
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    logging: LoggingConfig = LoggingConfig()

@@ -1,0 +1,309 @@
+"""Reads, overrides, writes and compares configs; every mistake of the user becomes one line.
+
+YAML text -> plain values (a strict loader) -> ``a.b=c`` overrides (OmegaConf) -> ``Config`` (pydantic).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from visionmtl.config import Config, Section
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 32
+MAX_MESSAGE = 600
+
+# YAML 1.1 scalars with the number syntax of YAML 1.2: 1e-3 is a float; 010, 1:30 and dates are strings, not surprises.
+_SCALARS = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", list("yYnNtTfFoO")),
+    "int": (r"[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
+    "float": (
+        r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf)|\.nan",
+        list("-+.0123456789"),
+    ),
+}
+_OVERRIDE = re.compile(r"(?P<key>[A-Za-z0-9][\w-]*(?:\.[A-Za-z0-9][\w-]*)*)=(?P<value>.*)", re.DOTALL)
+_TABBED = re.compile(r" *\t")
+_EXPECTED = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a string",
+    "string_too_short": "a string that is not empty",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "finite_number": "finite",
+}
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_MISSING = object()
+
+
+class ConfigError(ValueError):
+    """A mistake in a config file or an override, in one printable line."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in f"{source}: {problem}"[:2000])
+        super().__init__(line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 3]}...")
+
+
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader without anchors, tags, interpolation, repeated keys and endless nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        problem = ""
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            problem = "anchors (&) and aliases (*) are not allowed"
+        elif event.tag is not None:
+            problem = "tags (!) are not allowed"
+        elif isinstance(event, yaml.ScalarEvent) and "${" in event.value:
+            problem = "interpolation (${...}) is not allowed"
+        elif self.depth >= MAX_DEPTH:
+            problem = f"more than {MAX_DEPTH} nested levels"
+        if problem:
+            raise _yaml_error(event.start_mark, problem)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise _yaml_error(key_node.start_mark, f"key {_shown(key)} is not a string; put it in quotes")
+            if key in seen:
+                raise _yaml_error(key_node.start_mark, f"duplicate key {_shown(key)}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what ``_Loader`` reads: mappings in block style, lists of scalars in one line."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
+    flat = not any(isinstance(item, dict | list) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flat)
+
+
+_Dumper.add_representer(list, _represent_list)
+for _side in (_Loader, _Dumper):
+    _side.yaml_implicit_resolvers = {}
+    for _name, (_pattern, _first) in _SCALARS.items():
+        _side.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file and apply ``a.b=c`` overrides.
+
+    An override sets its key to exactly its value, read as YAML; a mapping replaces the mapping of the file.
+
+    Raises:
+        ConfigError: unreadable file, YAML that is not plain, a key or a value outside the schema.
+    """
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot read the config: {error.strerror}") from None
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(str(path), f"a config has at most {MAX_BYTES} bytes")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), f"not UTF-8 text (byte {error.start})") from None
+    return parse_config(text, str(path), overrides)
+
+
+def parse_config(text: str, source: str = "config", overrides: Sequence[str] = ()) -> Config:
+    """``load_config`` for text that is already in memory; ``source`` is the name used in messages."""
+    values = _parse_yaml(text, source)
+    if values is None:
+        raise ConfigError(source, "empty; a config needs at least 'data' and 'model'")
+    if not isinstance(values, dict):
+        raise ConfigError(source, f"a config is a mapping of keys to values, got {_shown(values)}")
+    values, overridden = _override(values, overrides)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(error, source, overridden) from None
+
+
+def dump_config(config: Config) -> str:
+    """The complete config as YAML, in the order of the schema; ``parse_config`` gives back an equal config."""
+    values = config.model_dump(mode="json")
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=MAX_BYTES)
+
+
+def config_differences(a: Config, b: Config, allow: Iterable[str] = ()) -> list[str]:
+    """Lines ``key: old -> new`` for the dotted keys that differ; a key in ``allow`` covers its children."""
+    allowed = tuple(allow)
+
+    def compare(key: str, old: Any, new: Any) -> Iterator[str]:
+        if any(_covers(parent, key) for parent in allowed):
+            return
+        if isinstance(old, dict) and isinstance(new, dict):
+            for name in old | new:
+                child = f"{key}.{name}" if key else name
+                yield from compare(child, old.get(name, _MISSING), new.get(name, _MISSING))
+        elif old != new:
+            yield f"{key}: {_side_text(old)} -> {_side_text(new)}"
+
+    return list(compare("", a.model_dump(mode="json"), b.model_dump(mode="json")))
+
+
+def _side_text(value: Any) -> str:
+    return "(not set)" if value is _MISSING else repr(value)
+
+
+def _covers(parent: str, key: str) -> bool:
+    return key == parent or key.startswith(f"{parent}.")
+
+
+def _shown(value: Any) -> str:
+    """A value as the user wrote it, cut to a readable length."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _yaml_error(mark: yaml.Mark, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark, problem = error.problem_mark, error.problem or "not valid YAML"
+        if problem.startswith("but "):
+            problem = f"{error.context} {problem}"
+        if mark is None:
+            raise ConfigError(source, problem) from None
+        line_start = text.rfind("\n", 0, mark.index) + 1
+        if _TABBED.match(text, line_start) or r"'\t'" in problem:
+            problem = "tab found; YAML is indented with spaces"
+        raise ConfigError(source, f"line {mark.line + 1}, column {mark.column + 1}: {problem}") from None
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(source, f"character {error.position} is not allowed in YAML") from None
+    except (ValueError, OverflowError) as error:  # an integer of 5000 digits, a character beyond Unicode
+        raise ConfigError(source, f"a value is out of range: {error}") from None
+
+
+def _override(values: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The values with the overrides applied, and the keys that they set."""
+    config, keys = OmegaConf.create(values), []
+    for text in overrides:
+        match = _OVERRIDE.fullmatch(text)
+        if match is None:
+            raise ConfigError(f"override {_shown(text)}", "expected key=value, such as trainer.epochs=20")
+        key = match["key"]
+        value = _parse_yaml(match["value"], f"override {key}")
+        try:
+            OmegaConf.update(config, key, value, merge=False)
+        except (OmegaConfBaseException, ValueError, IndexError) as error:
+            raise ConfigError(f"override {key}", f"cannot be set: {str(error).splitlines()[0]}") from None
+        keys.append(key)
+    merged: Any = OmegaConf.to_container(config)
+    return merged, keys
+
+
+def _config_error(error: ValidationError, source: str, overridden: list[str]) -> ConfigError:
+    # Unknown keys first: a misspelt key is also reported as a missing one.
+    errors = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+    key, problem = _explain(errors[0])
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    if any(_covers(key, name) or _covers(name, key) for name in overridden):
+        return ConfigError(f"override {key}", problem + more)
+    return ConfigError(source, f"{key}: {problem}{more}")
+
+
+def _explain(error: ErrorDetails) -> tuple[str, str]:
+    """The dotted key and the problem of one pydantic error."""
+    kind, loc, value, context = error["type"], error["loc"], error["input"], error.get("ctx", {})
+    keys, sections = _locate(loc)
+    key = ".".join(keys)
+    if kind == "extra_forbidden":
+        parents, (section,) = _locate(loc[:-1])
+        key = ".".join([*parents, str(loc[-1])])
+        return key, _unknown_key(key, section)
+    if kind == "missing":
+        return key, "required key is missing"
+    if kind == "union_tag_not_found":
+        return f"{key}.type", f"required key is missing; known: {', '.join(_types(sections))}"
+    if kind == "union_tag_invalid":
+        return f"{key}.type", _unknown_name(value["type"], _types(sections))
+    if kind == "literal_error":
+        return key, _unknown_name(value, re.findall(r"'(.*?)'", context["expected"]))
+    if kind == "value_error":
+        problem = str(context["error"])
+        return key, f"{problem}, got {_shown(value)}" if problem.startswith("must") else problem
+    bound = " ".join(f"{sign} {context[name]:.12g}" for name, sign in _BOUNDS.items() if name in context)
+    return key, f"must be {_EXPECTED.get(kind) or bound or 'valid'}, got {_shown(value)}"
+
+
+def _locate(loc: tuple[int | str, ...]) -> tuple[list[str], list[type[Section]]]:
+    """The keys of a pydantic location and the sections that may stand there.
+
+    Inside a union pydantic adds the chosen ``type`` to the location; the user's file has no such key.
+    """
+    keys: list[str] = []
+    sections: list[type[Section]] = [Config]
+    for part in loc:
+        if len(sections) > 1:
+            sections = [section for section in sections if part in _types([section])]
+            continue
+        keys.append(str(part))
+        field = sections[0].model_fields.get(str(part)) if sections else None
+        sections = _sections(field.annotation) if field else []
+    return keys, sections
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    """The sections that an annotation names, alone or in a union."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections(part)]
+
+
+def _types(sections: list[type[Section]]) -> list[str]:
+    return [name for section in sections for name in get_args(section.model_fields["type"].annotation)]
+
+
+def _schema_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        for child in _sections(field.annotation):
+            yield from _schema_keys(child, f"{prefix}{name}.")
+
+
+def _unknown_key(key: str, section: type[Section]) -> str:
+    name, known = key.rpartition(".")[2], list(section.model_fields)
+    elsewhere = [full for full in _schema_keys(Config) if full.rpartition(".")[2] == name and full != key]
+    likely = difflib.get_close_matches(name, known, n=1) or elsewhere
+    return "unknown key; " + (f"did you mean {likely[0]!r}?" if likely else f"known: {', '.join(known)}")
+
+
+def _unknown_name(value: Any, known: list[str]) -> str:
+    likely = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) else []
+    hint = f"; did you mean {likely[0]!r}?" if likely else ""
+    return f"unknown value {_shown(value)}; known: {', '.join(known)}{hint}"

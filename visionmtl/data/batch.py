@@ -1,0 +1,55 @@
+"""Samples -> ``Batch``: every task of the run is present, with its validity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from visionmtl.types import Batch, BoxTarget, BoxTargets, DenseTarget, DenseTargets, Sample, Targets, TaskSpec
+
+_EMPTY = BoxTarget(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+
+
+def collate(samples: Sequence[Sample], tasks: Sequence[TaskSpec]) -> Batch:
+    """Stack samples of one size; a task without annotation on a sample has no valid pixel and no box there.
+
+    Raises:
+        ValueError: images of different sizes.
+    """
+    shape = samples[0].image.shape
+    for sample in samples:
+        if sample.image.shape != shape:
+            raise ValueError(
+                f"a batch needs images of one size, got {shape[:2]} ({samples[0].sample_id}) and "
+                f"{sample.image.shape[:2]} ({sample.sample_id}); add a resize or crop to data.transforms, or use batch size 1"
+            )
+    images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2).contiguous()
+    return Batch(
+        images=images,
+        targets={spec.name: _collate_task(samples, spec) for spec in tasks},
+        sample_ids=[sample.sample_id for sample in samples],
+        annotated={spec.name: sum(spec.name in sample.targets for sample in samples) for spec in tasks},
+    )
+
+
+def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
+    found = [sample.targets.get(spec.name) for sample in samples]
+    annotated = [target is not None for target in found]
+    if spec.kind == "detection":
+        boxes = [target if isinstance(target, BoxTarget) else _EMPTY for target in found]
+        return BoxTargets(
+            boxes=[torch.from_numpy(target.boxes) for target in boxes],
+            labels=[torch.from_numpy(target.labels) for target in boxes],
+            annotated=annotated,
+        )
+    height, width = samples[0].image.shape[:2]
+    channels, dtype = {"semseg": ((), np.uint8), "depth": ((1,), np.float32), "normals": ((3,), np.float32)}[spec.kind]
+    value = np.zeros((len(samples), *channels, height, width), dtype)
+    valid = np.zeros((len(samples), height, width), bool)
+    for i, target in enumerate(found):
+        if isinstance(target, DenseTarget):
+            value[i] = target.value.transpose(2, 0, 1) if spec.kind == "normals" else target.value
+            valid[i] = target.valid
+    return DenseTargets(torch.from_numpy(value), torch.from_numpy(valid), torch.tensor(annotated))

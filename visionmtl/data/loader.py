@@ -1,0 +1,100 @@
+"""Data loaders whose samples depend on (seed, epoch, index) alone: not on workers, nor on where a run was resumed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import cv2
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from visionmtl.data.batch import collate
+from visionmtl.data.transforms import JointTransform
+from visionmtl.types import Batch, MultiTaskDataset, Sample, TaskSpec
+
+TIMEOUT = 300
+"""Seconds after which a batch that no worker delivers is an error."""
+
+
+class TransformedDataset(Dataset[Sample]):
+    """A data set and its transform, indexed by (epoch, index)."""
+
+    def __init__(self, dataset: MultiTaskDataset, transform: JointTransform, seed: int) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
+        return self.transform(self.dataset[index], seed)
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index), in an order drawn from (seed, epoch); can start in mid-epoch.
+
+    Training drops the last, smaller batch, unless it is the only one: batch norm needs full batches.
+
+    Attributes:
+        epoch: the epoch to draw.
+        start: how many batches of it to leave out, because they were trained before.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int, train: bool) -> None:
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.train = train
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.num_samples, self.batch_size)
+        return full if self.train and full else full + (rest > 0)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.arange(self.num_samples)
+        if self.train:
+            order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, self.epoch]))).permutation(order)
+        for batch in range(self.start, len(self)):
+            indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [(self.epoch, int(index)) for index in indices]
+
+
+def make_loader(
+    dataset: MultiTaskDataset,
+    tasks: Sequence[TaskSpec],
+    transform: JointTransform,
+    *,
+    batch_size: int,
+    train: bool,
+    seed: int = 0,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> tuple[DataLoader[Batch], EpochSampler]:
+    """A loader of ``Batch`` and the sampler that sets its epoch and start."""
+    cv2.setNumThreads(0)  # OpenCV's thread pool does not survive a fork
+    sampler = EpochSampler(len(dataset), batch_size, seed, train)
+    loader: DataLoader[Batch] = DataLoader(
+        TransformedDataset(dataset, transform, seed),  # type: ignore[arg-type]  # collate turns samples into a Batch
+        batch_sampler=sampler,
+        collate_fn=partial(collate, tasks=list(tasks)),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        timeout=TIMEOUT if workers else 0,
+        worker_init_fn=_init_worker if workers else None,
+    )
+    return loader, sampler
+
+
+def _init_worker(_: int) -> None:
+    """Workers leave signals, which often go to the whole process group, to the main process: it stops them in order."""
+    cv2.setNumThreads(0)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)

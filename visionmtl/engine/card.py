@@ -1,0 +1,61 @@
+"""The model card that a run writes beside its weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from visionmtl.config import Config, FolderData
+from visionmtl.metrics.multitask import METRICS
+from visionmtl.models.multitask import MultiTaskModel
+
+_UNITS = {"rmse": " m", "abs_err": " m", "mean": " deg", "median": " deg"}
+
+
+def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any]) -> str:
+    """Markdown: what the model predicts, how good it is on validation, how it was made, how to use it."""
+    tasks = [
+        f"- **{spec.name}** ({spec.kind})" + (f": {', '.join(spec.classes)}" if spec.classes else "")
+        + (f": 0 to {spec.max_depth:g} m" if spec.kind == "depth" else "")
+        for spec in model.tasks
+    ]  # fmt: skip
+    rows = [
+        f"| {spec.name} | {key} | {_number(record['metrics'][spec.name][key])} |"
+        for spec in model.tasks
+        for key in METRICS[spec.kind].higher_is_better_by_key
+    ]
+    data = f"`{config.data.root}`" if isinstance(config.data, FolderData) else "the procedural rooms of visionmtl"
+    return "\n".join(
+        [
+            f"# {config.model.backbone.name}, {len(model.tasks)} tasks, {config.model.sharing.type} sharing",
+            "",
+            *tasks,
+            "",
+            "## Validation",
+            "",
+            f"On split `{config.data.val if isinstance(config.data, FolderData) else 'val'}` of {data}; the checkpoint was",
+            "chosen on this split. Shares, IoU and AP in percent, angles in degrees, depth in metres.",
+            "",
+            "| task | metric | value |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "## Training",
+            "",
+            f"`{record['command']}` on {record['hardware']}, {record['training_minutes']} minutes,",
+            f"visionmtl {record['visionmtl_version']}, seed {config.seed}, {config.trainer.epochs} epochs of {data}.",
+            "",
+            "## Use",
+            "",
+            "```python",
+            "from visionmtl import load_model, predict",
+            'result = predict(load_model("path/to/this/folder"), "photo.jpg")',
+            "```",
+            "",
+        ]
+    )
+
+
+def _number(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,69 @@
+"""Training checkpoints: one file each, written so that some complete one always loads."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visionmtl.models.folder import write_atomic
+
+FORMAT_VERSION = 1
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` atomically, with its sha256 beside it.
+
+    While the file is being replaced the checksum file lists the old and the new sum, so that a crash at any moment
+    leaves a checkpoint that verifies.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format_version": FORMAT_VERSION, **state}, buffer)
+    data = buffer.getvalue()
+    sums = path.with_name(path.name + ".sha256")
+    line = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
+    if path.exists() and sums.exists():
+        write_atomic(sums, sums.read_bytes() + line.encode())
+    else:
+        write_atomic(sums, line.encode())
+    write_atomic(path, data)
+    write_atomic(sums, line.encode())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint on the CPU, without running any code from it (``weights_only``).
+
+    Raises:
+        ValueError: missing, damaged, from a newer version, or not a checkpoint of this project.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    sums = path.with_name(path.name + ".sha256")
+    if sums.exists():
+        listed = [line.split()[0] for line in sums.read_text(errors="replace").splitlines() if line.strip()]
+        if hashlib.sha256(data).hexdigest() not in listed:
+            raise ValueError(f"{path}: damaged (its sha256 is not the one in {sums.name})")
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: refused, not a checkpoint that loads without running code") from error
+    version = state.get("format_version") if isinstance(state, dict) else None
+    if not isinstance(version, int):
+        raise ValueError(f"{path}: not a visionmtl checkpoint (no format_version)")
+    if version > FORMAT_VERSION:
+        raise ValueError(f"{path}: format version {version} is newer than {FORMAT_VERSION}; update visionmtl")
+    assert isinstance(state, dict)
+    return state
+
+
+def remove_stray_files(folder: Path) -> None:
+    """Delete temporary files that a killed run left in ``folder``."""
+    for stray in folder.glob(".*.tmp"):
+        stray.unlink(missing_ok=True)

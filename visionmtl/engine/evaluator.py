@@ -1,0 +1,85 @@
+"""Evaluation: every sample once, metrics over the whole split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from visionmtl.inference import Size, infer
+from visionmtl.metrics.multitask import MultiTaskMetrics
+from visionmtl.models.multitask import MultiTaskModel
+from visionmtl.types import Batch
+
+
+def evaluate(
+    model: MultiTaskModel,
+    batches: Iterable[Batch],
+    device: torch.device,
+    *,
+    size: Size = None,
+    on_batch: Callable[[Batch, dict[str, Any]], None] | None = None,
+    should_stop: Callable[[], bool] = bool,
+) -> dict[str, dict[str, Any]] | None:
+    """Metrics by task and key over all batches, see ``MultiTaskMetrics.compute``.
+
+    Predictions are brought to the size of the labels. ``model`` keeps its training mode.
+
+    Args:
+        model: the network; its tasks are evaluated.
+        batches: with targets for the model's tasks.
+        device: where the model is.
+        size: short side of what the network sees, see ``visionmtl.inference.infer``.
+        on_batch: called with each batch and its predictions (progress, pictures).
+        should_stop: polled after each batch.
+
+    Returns:
+        The results, or None where ``should_stop`` ended the evaluation early.
+    """
+    metrics = MultiTaskMetrics(model.tasks).to(device)
+    training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            moved = batch.to(device)
+            predictions = infer(model, moved.images, size)
+            metrics.update(predictions, moved.targets)
+            if on_batch is not None:
+                on_batch(batch, predictions)
+            if should_stop():
+                return None
+    finally:
+        model.train(training)
+    return metrics.compute()
+
+
+class PictureCollector:
+    """Draws the first samples of an evaluation: image, then truth and prediction of every task."""
+
+    def __init__(self, model: MultiTaskModel, count: int) -> None:
+        self.tasks = model.tasks
+        self.count = count
+        self.rows: list[list[np.ndarray]] = []
+
+    def __call__(self, batch: Batch, predictions: dict[str, Any]) -> None:
+        from visionmtl.predict import to_results
+        from visionmtl.visualize import draw_prediction, draw_target
+
+        for i in range(min(len(batch.images), self.count - len(self.rows))):
+            image = batch.images[i].permute(1, 2, 0).cpu().numpy()
+            row = [image]
+            results = to_results(self.tasks, predictions, i)
+            for spec in self.tasks:
+                target = batch.sample_target(spec, i)
+                row.append(np.full_like(image, 230) if target is None else draw_target(spec, target, image))
+                row.append(draw_prediction(spec, results[spec.name], image))
+            self.rows.append(row)
+
+    def sheet(self) -> np.ndarray:
+        """One picture, a row per sample."""
+        from visionmtl.visualize import grid
+
+        titles = ["image", *(title for spec in self.tasks for title in (f"{spec.name}: truth", "prediction"))]
+        return grid(self.rows, titles)

@@ -1,0 +1,91 @@
+"""Losses of depth: predictions and targets (B, 1, H, W) in metres, the means over the valid pixels of the batch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from visionmtl.losses.reduction import full_precision, masked_mean
+from visionmtl.types import DenseTargets
+
+MIN_DEPTH = 1e-3
+"""Metres. Logarithms are taken of no less, which bounds their gradient."""
+
+MIN_THRESHOLD = 1e-6
+"""Metres. The berHu threshold is no less, which keeps it finite where every error is zero."""
+
+
+class DepthL1Loss(nn.Module):
+    """Mean absolute error in metres."""
+
+    def forward(self, prediction: Tensor, targets: DenseTargets) -> Tensor:
+        predicted, truth, valid = _masked(prediction, targets)
+        return masked_mean((predicted - truth).abs(), valid)
+
+
+class BerHuLoss(nn.Module):
+    """Reverse Huber: |e| up to c, (e^2 + c^2) / 2c beyond, with c = ``threshold`` * max |e| over the batch.
+
+    Laina et al., 2016, https://arxiv.org/abs/1606.00373, equation 1. No gradient flows through c.
+
+    Args:
+        threshold: share of the largest error, in (0, 1].
+
+    Raises:
+        ValueError: ``threshold`` outside its range.
+    """
+
+    def __init__(self, threshold: float = 0.2) -> None:
+        super().__init__()
+        if not 0 < threshold <= 1:
+            raise ValueError(f"threshold must lie in (0, 1], got {threshold}")
+        self.threshold = threshold
+
+    def forward(self, prediction: Tensor, targets: DenseTargets) -> Tensor:
+        predicted, truth, valid = _masked(prediction, targets)
+        error = (predicted - truth).abs()
+        c = (self.threshold * error.detach().amax()).clamp(min=MIN_THRESHOLD)
+        return masked_mean(torch.where(error <= c, error, (error.square() + c.square()) / (2 * c)), valid)
+
+
+class SILogLoss(nn.Module):
+    """Scale-invariant log error: alpha * sqrt(mean(d^2) - variance_focus * mean(d)^2), d = log p - log g.
+
+    The term under the root is Eigen et al., 2014, https://arxiv.org/abs/1406.2283, equation 4 (there lambda = 0.5).
+    Root and defaults are those of BTS, Lee et al., 2019, https://arxiv.org/abs/1907.10326, and of what followed it.
+    The means run over all valid pixels of the batch. Depths below 1 mm count as 1 mm.
+
+    Args:
+        variance_focus: lambda in [0, 1]; 0 is the root mean square log error, 1 ignores a common scale altogether.
+        alpha: positive factor.
+
+    Raises:
+        ValueError: an option outside its range.
+    """
+
+    def __init__(self, variance_focus: float = 0.85, alpha: float = 10.0) -> None:
+        super().__init__()
+        if not 0 <= variance_focus <= 1:
+            raise ValueError(f"variance_focus must lie in [0, 1], got {variance_focus}")
+        if not 0 < alpha < math.inf:
+            raise ValueError(f"alpha must be positive and finite, got {alpha}")
+        self.variance_focus = variance_focus
+        self.alpha = alpha
+
+    def forward(self, prediction: Tensor, targets: DenseTargets) -> Tensor:
+        predicted, truth, valid = _masked(prediction, targets)
+        d = predicted.clamp(min=MIN_DEPTH).log() - truth.clamp(min=MIN_DEPTH).log()
+        mean = masked_mean(d, valid)
+        # mean(d^2) = variance + mean^2; summed this way the radicand cannot round below zero.
+        radicand = masked_mean((d - mean).square(), valid) + (1 - self.variance_focus) * mean.square()
+        # The root's slope at exactly 0 is infinite. `== 0`, not `> 0`: NaN has to pass.
+        zero = radicand == 0
+        return self.alpha * torch.where(zero, 0.0, torch.where(zero, 1.0, radicand).sqrt())
+
+
+def _masked(prediction: Tensor, targets: DenseTargets) -> tuple[Tensor, Tensor, Tensor]:
+    """Prediction and truth with 1 m in both where the truth is invalid, and ``valid``; all (B, 1, H, W)."""
+    valid = targets.valid.unsqueeze(1)
+    return torch.where(valid, full_precision(prediction), 1.0), torch.where(valid, targets.value, 1.0), valid

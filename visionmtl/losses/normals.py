@@ -1,0 +1,43 @@
+"""Losses of surface normals: unit vectors (B, 3, H, W), the means over the valid pixels of the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from visionmtl.losses.reduction import full_precision, masked_mean
+from visionmtl.types import DenseTargets
+
+
+class CosineNormalsLoss(nn.Module):
+    """1 - cos of the angle to the truth, in 0..2.
+
+    Computed as |p - n|^2 / 2, which is the same number for unit vectors, cannot turn negative and does not cancel for
+    small angles.
+    """
+
+    def forward(self, prediction: Tensor, targets: DenseTargets) -> Tensor:
+        predicted, truth = _masked(prediction, targets)
+        return masked_mean((predicted - truth).square().sum(dim=1) / 2, targets.valid)
+
+
+class AngularNormalsLoss(nn.Module):
+    """The angle to the truth, in radians.
+
+    atan2(|p x n|, p . n) has a bounded gradient for unit vectors, unlike acos(p . n). ``eps`` rounds off the kink of
+    |p x n| at angle 0, where the gradient would point at rounding noise; it is also the smallest angle returned.
+    """
+
+    eps = 1e-6
+
+    def forward(self, prediction: Tensor, targets: DenseTargets) -> Tensor:
+        predicted, truth = _masked(prediction, targets)
+        cross = torch.linalg.cross(predicted, truth, dim=1)
+        sine = (cross.square().sum(dim=1) + self.eps**2).sqrt()
+        return masked_mean(torch.atan2(sine, (predicted * truth).sum(dim=1)), targets.valid)
+
+
+def _masked(prediction: Tensor, targets: DenseTargets) -> tuple[Tensor, Tensor]:
+    """Prediction and truth with the zero vector in both where the truth is invalid."""
+    valid = targets.valid.unsqueeze(1)
+    return torch.where(valid, full_precision(prediction), 0.0), torch.where(valid, targets.value, 0.0)

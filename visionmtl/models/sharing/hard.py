@@ -1,0 +1,44 @@
+"""Hard parameter sharing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
+
+from torch import Tensor, nn
+
+from visionmtl.models.backbone import Backbone
+from visionmtl.models.decoders import Decoder
+from visionmtl.models.sharing.base import Sharing
+from visionmtl.types import Pyramid
+
+
+class HardSharing(Sharing):
+    """One backbone and one decoder for all tasks; only the heads are private (Caruana 1997)."""
+
+    def __init__(self, backbone: Backbone, decoder: Decoder, levels: Mapping[str, Sequence[int]]) -> None:
+        super().__init__(levels)
+        self.backbone = backbone
+        self.decoder = decoder
+
+    @classmethod
+    def build(
+        cls,
+        levels: Mapping[str, Sequence[int]],
+        make_backbone: Callable[[], Backbone],
+        make_decoder: Callable[[Sequence[int]], Decoder],
+    ) -> Self:
+        backbone = make_backbone()
+        return cls(backbone, make_decoder(backbone.channels), levels)
+
+    def forward(self, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Pyramid]:
+        pyramid = self.decoder(self.backbone(image))
+        return {task: pyramid for task in self.levels if tasks is None or task in tasks}
+
+    def parameters_reaching(self, task: str) -> list[nn.Parameter]:
+        levels = self.levels[task]
+        return [*self.backbone.parameters_reaching(levels), *self.decoder.parameters_reaching(levels)]
+
+    @property
+    def backbones(self) -> list[Backbone]:
+        return [self.backbone]
