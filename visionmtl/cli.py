@@ -31,7 +31,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         add_arguments(command)
         command.set_defaults(run=run)
-    _exit(parser.parse_args(argv))
+    arguments, rest = parser.parse_known_args(argv)
+    misplaced = [item for item in rest if item.startswith("-") or not hasattr(arguments, "overrides")]
+    if misplaced:
+        parser.error(f"unrecognized arguments: {' '.join(misplaced)}")
+    if rest:  # argparse takes only one group of positionals: overrides may also stand after options
+        arguments.overrides += rest
+    _exit(arguments)
 
 
 def _exit(arguments: argparse.Namespace) -> NoReturn:

@@ -189,7 +189,7 @@ def predict(
     images = torch.from_numpy(np.array(pixels, order="C")).to(where).permute(2, 0, 1).unsqueeze(0)
     with evaluation_mode(model):
         outputs = infer(model, images, size, score_threshold=score_threshold)
-    results = {spec.name: _result(spec, outputs.pop(spec.name)) for spec in model.tasks}
+    results = {spec.name: task_result(spec, outputs.pop(spec.name)) for spec in model.tasks}
     return Result(pixels, list(model.tasks), results, name)
 
 
@@ -251,17 +251,18 @@ def _check_options(size: Size, score_threshold: float) -> None:
         raise ValueError(f"score_threshold must lie in 0..1, got {score_threshold}")
 
 
-def _result(spec: TaskSpec, value: Tensor | list[Detections]) -> TaskResult:
+def task_result(spec: TaskSpec, value: Tensor | list[Detections], index: int = 0) -> TaskResult:
+    """The result of one image of a batch, from what ``infer`` gives for the task."""
     if not isinstance(value, Tensor):
-        found = value[0]
+        found = value[index]
         return DetectionResult(
             found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy(), spec.classes
         )
     if spec.kind == "semseg":
-        return SemSegResult(value[0].cpu().numpy(), spec.classes)
+        return SemSegResult(value[index].cpu().numpy(), spec.classes)
     if spec.kind == "depth":
-        return DepthResult(value[0, 0].cpu().numpy())
-    return NormalsResult(value[0].permute(1, 2, 0).contiguous().cpu().numpy())
+        return DepthResult(value[index, 0].cpu().numpy())
+    return NormalsResult(value[index].permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def _shrunk(array: np.ndarray, scale: float, method: int = cv2.INTER_NEAREST) -> np.ndarray:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -54,7 +55,7 @@ def depth(low: float, high: float, invalid: int = 0) -> DenseTarget:
 
 
 def text(report: Report) -> str:
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(report.render())
     return console.export_text()
 

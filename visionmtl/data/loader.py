@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -94,7 +95,11 @@ def make_loader(
 
 
 def _init_worker(_: int) -> None:
-    """Workers leave signals, which often go to the whole process group, to the main process: it stops them in order."""
+    """Workers leave signals to the main process, which stops them in order.
+
+    A group of their own keeps Ctrl-C, and a SIGTERM to the whole group, away from them.
+    """
     cv2.setNumThreads(0)
+    os.setpgrp()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(signum, signal.SIG_IGN)
+        signal.signal(signum, signal.SIG_DFL)

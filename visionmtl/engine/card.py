@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from visionmtl.config import Config, FolderData
 from visionmtl.metrics.multitask import METRICS
 from visionmtl.models.multitask import MultiTaskModel
-
-_UNITS = {"rmse": " m", "abs_err": " m", "mean": " deg", "median": " deg"}
 
 
 def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any]) -> str:
@@ -57,5 +54,5 @@ def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any])
     )
 
 
-def _number(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.3f}"
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"

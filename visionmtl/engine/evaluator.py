@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from visionmtl.inference import Size, infer
+from visionmtl.inference import Size, evaluation_mode, infer
 from visionmtl.metrics.multitask import MultiTaskMetrics
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.types import Batch
@@ -25,7 +25,7 @@ def evaluate(
 ) -> dict[str, dict[str, Any]] | None:
     """Metrics by task and key over all batches, see ``MultiTaskMetrics.compute``.
 
-    Predictions are brought to the size of the labels. ``model`` keeps its training mode.
+    Predictions are brought to the size of the labels. The modes of the modules are restored.
 
     Args:
         model: the network; its tasks are evaluated.
@@ -39,9 +39,7 @@ def evaluate(
         The results, or None where ``should_stop`` ended the evaluation early.
     """
     metrics = MultiTaskMetrics(model.tasks).to(device)
-    training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         for batch in batches:
             moved = batch.to(device)
             predictions = infer(model, moved.images, size)
@@ -50,8 +48,6 @@ def evaluate(
                 on_batch(batch, predictions)
             if should_stop():
                 return None
-    finally:
-        model.train(training)
     return metrics.compute()
 
 
@@ -64,17 +60,16 @@ class PictureCollector:
         self.rows: list[list[np.ndarray]] = []
 
     def __call__(self, batch: Batch, predictions: dict[str, Any]) -> None:
-        from visionmtl.predict import to_results
+        from visionmtl.predict import task_result
         from visionmtl.visualize import draw_prediction, draw_target
 
         for i in range(min(len(batch.images), self.count - len(self.rows))):
             image = batch.images[i].permute(1, 2, 0).cpu().numpy()
             row = [image]
-            results = to_results(self.tasks, predictions, i)
             for spec in self.tasks:
-                target = batch.sample_target(spec, i)
-                row.append(np.full_like(image, 230) if target is None else draw_target(spec, target, image))
-                row.append(draw_prediction(spec, results[spec.name], image))
+                target, scale = batch.sample_target(spec, i), spec.max_depth or None
+                row.append(np.full_like(image, 230) if target is None else draw_target(spec, target, image, scale))
+                row.append(draw_prediction(spec, task_result(spec, predictions[spec.name], i), image, scale))
             self.rows.append(row)
 
     def sheet(self) -> np.ndarray:

@@ -38,7 +38,7 @@ class RunLogger:
 
     def log(self, split: str, step: int, epoch: int, values: Mapping[str, Any]) -> None:
         """Write one line of values; nested mappings become ``a/b`` names in the table and TensorBoard."""
-        self._jsonl.write(json.dumps({"step": step, "epoch": epoch, "split": split, **_json_safe(values)}) + "\n")
+        self._jsonl.write(json.dumps({"step": step, "epoch": epoch, "split": split, **json_safe(values)}) + "\n")
         for name, value in _flat(values):
             self._csv.writerow([step, epoch, split, name, value])
             if self._writer is not None:
@@ -91,10 +91,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]
     return flat
 
 
-def _json_safe(values: Mapping[str, Any]) -> dict[str, Any]:
-    """NaN is not JSON: it becomes null."""
+def json_safe(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values with None in the place of NaN and infinity, which JSON does not have."""
     return {
-        key: _json_safe(value)
+        key: json_safe(value)
         if isinstance(value, Mapping)
         else (None if isinstance(value, float) and not math.isfinite(value) else value)
         for key, value in values.items()

@@ -21,6 +21,7 @@ from visionmtl.configfile import dump_config
 from visionmtl.engine.card import model_card
 from visionmtl.engine.checkpoint import load_checkpoint
 from visionmtl.engine.errors import RunError, last_line
+from visionmtl.engine.logging import json_safe
 from visionmtl.engine.trainer import Trainer
 from visionmtl.models.folder import save_model, write_atomic
 
@@ -79,7 +80,7 @@ def publish(trainer: Trainer, folder: Path, device: torch.device, seconds: float
     model = trainer.evaluated_model
     model.load_state_dict(best["ema"] or best["model"])
     record = {
-        "metrics": best["results"],
+        "metrics": json_safe(best["results"]),
         "data": trainer.config.data.type,
         "command": " ".join(["visionmtl", *sys.argv[1:]]),
         "hardware": environment(device)["device"],
