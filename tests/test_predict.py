@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from visionmtl.predict import DepthResult, DetectionResult, NormalsResult, SemSegResult, predict, predict_paths
+from visionmtl.predict import predict, predict_paths
+from visionmtl.results import DepthResult, DetectionResult, NormalsResult, SemSegResult
 from visionmtl.types import DetectionOutput, TaskSpec
 from visionmtl.visualize import palette
 
@@ -186,12 +187,6 @@ def test_saved_files(tmp_path: Path) -> None:
     }
     with pytest.raises(ValueError, match="does not exist"):
         result.save(tmp_path / "nowhere", "s")
-
-
-def test_depth_beyond_16_bits_is_unknown(tmp_path: Path) -> None:
-    source = predict(ColourModel(), picture(1, 4))
-    DepthResult(np.float32([[65.535, 65.54, np.nan, np.inf]])).save(tmp_path, "d", source)
-    assert cv2.imread(str(tmp_path / "d.png"), cv2.IMREAD_UNCHANGED).tolist() == [[65535, 0, 0, 0]]
 
 
 def test_paths_folders_patterns_and_failures(tmp_path: Path) -> None:

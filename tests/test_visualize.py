@@ -6,18 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionmtl.types import BoxTarget, DenseTarget, TaskSpec
-from visionmtl.visualize import (
-    GAP,
-    draw_boxes,
-    draw_depth,
-    draw_normals,
-    draw_semseg,
-    draw_target,
-    grid,
-    palette,
-    save_image,
-)
+from visionmtl.visualize import GAP, draw_boxes, draw_depth, draw_normals, draw_semseg, grid, palette, save_image
 
 CLASSES = ["wall", "floor", "chair"]
 
@@ -99,17 +88,15 @@ def test_boxes_are_outlined_and_tags_stay_inside() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (31, 47), (240, 320)])
-def test_every_target_at_odd_sizes(shape: tuple[int, int]) -> None:
+def test_every_picture_at_odd_sizes(shape: tuple[int, int]) -> None:
     image, valid = grey(*shape), np.ones(shape, bool)
-    boxes = BoxTarget(np.float32([[0, 0, shape[1], shape[0]]]), np.array([2]))
-    cases = [
-        (TaskSpec.semseg(CLASSES), DenseTarget(np.ones(shape, np.uint8), valid)),
-        (TaskSpec.depth(), DenseTarget(np.ones(shape, np.float32), valid)),
-        (TaskSpec.normals(), DenseTarget(np.zeros((*shape, 3), np.float32), ~valid)),
-        (TaskSpec.detection(CLASSES), boxes),
-    ]
-    for spec, target in cases:
-        picture = draw_target(spec, target, image)
+    box = np.float32([[0, 0, shape[1], shape[0]]])
+    for picture in (
+        draw_semseg(np.ones(shape, np.uint8), valid, image, CLASSES),
+        draw_depth(np.ones(shape, np.float32), valid),
+        draw_normals(np.zeros((*shape, 3), np.float32), ~valid),
+        draw_boxes(image, box, np.array([2]), None, CLASSES),
+    ):
         assert picture.shape == (*shape, 3)
         assert picture.dtype == np.uint8
 

@@ -86,6 +86,10 @@ def _positive(text: str) -> int:
     return value
 
 
+def _size(text: str) -> int | str:
+    return text if text == "native" else _positive(text)
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda:0 or mps")
 
@@ -124,10 +128,146 @@ def train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _eval_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", help="YAML file whose validation split is evaluated")
+    parser.add_argument("--model", required=True, help="zoo name, run folder, model folder or checkpoint")
+    parser.add_argument("--data", metavar="ROOT", help="data set in the folder format, instead of a config")
+    parser.add_argument("--split", default="val", help="split of --data (default: val)")
+    parser.add_argument("--tasks", nargs="+", help="evaluate these only (default: all that model and data share)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the results to this file")
+    parser.add_argument("--size", type=_size, help="short side the network sees, or native (default: as trained)")
+    parser.add_argument("--batch-size", type=_positive, default=1, help="more than 1 needs images of one size")
+    parser.add_argument("--workers", type=int, default=0, help="loader processes")
+    _add_device(parser)
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Evaluate a model on a data set: a table, and JSON."""
+    from rich.console import Console
+
+    from visionmtl.engine.evaluation import evaluate_model, evaluation_data
+
+    dataset = evaluation_data(arguments.model, arguments.config, arguments.data, arguments.split)
+    evaluate_model(
+        arguments.model,
+        dataset,
+        device=pick_device(arguments.device),
+        tasks=arguments.tasks,
+        json_path=arguments.json,
+        size=arguments.size,
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+        console=Console(),
+    )
+    return 0
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="images, folders, patterns such as '*.jpg', videos")
+    parser.add_argument("--model", required=True, help="zoo name, run folder, model folder or checkpoint")
+    parser.add_argument("--output", required=True, type=Path, metavar="D", help="folder for the results")
+    parser.add_argument("--size", type=_size, help="short side the network sees, or native (default: as trained)")
+    parser.add_argument("--score-threshold", type=float, default=0.3, help="leave out detections below it")
+    _add_device(parser)
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Predict every task on images and videos of your own."""
+    from visionmtl.predict import predict_paths
+    from visionmtl.zoo import load_model
+
+    model = load_model(arguments.model)
+    options = {"size": arguments.size, "score_threshold": arguments.score_threshold}
+    failures = predict_paths(
+        model, arguments.inputs, arguments.output, device=pick_device(arguments.device), **options
+    )
+    print(f"results are in {arguments.output}")
+    for path, reason in failures:
+        print(f"visionmtl: not predicted: {path}: {reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="ROOT|CONFIG", help="a data set in the folder format, or a config")
+    parser.add_argument("--overview", type=Path, help="write a picture of a few samples per split, <name>_<split>.png")
+
+
+def check_data(arguments: argparse.Namespace) -> int:
+    """Read a whole data set, report counts, ranges and every bad file; exit code 1 if there is any."""
+    from rich.console import Console
+
+    from visionmtl.data.check import check_dataset, find_overlap, overview
+    from visionmtl.data.folder import FolderDataset
+    from visionmtl.engine.evaluation import open_splits
+
+    console, wrong = Console(), False
+    splits = open_splits(arguments.source)
+    for name, dataset in splits.items():
+        report = check_dataset(dataset)
+        console.print(f"[bold]{name}[/bold]")
+        console.print(report.render())
+        wrong |= not report.ok
+        if arguments.overview is not None:
+            path = arguments.overview.with_name(f"{arguments.overview.stem}_{name}.png")
+            overview(dataset, path, report.examples)
+            console.print(f"overview {path}")
+    folders = [(name, split) for name, split in splits.items() if isinstance(split, FolderDataset)]
+    for i, (first, a) in enumerate(folders):
+        for second, b in folders[i + 1 :]:
+            for sample, reason in find_overlap(a, b):
+                console.print(f"[red]{first} and {second} overlap: {sample}: {reason}")
+                wrong = True
+    return int(wrong)
+
+
+def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
+    from visionmtl.benchmark import add_arguments
+
+    add_arguments(parser)
+
+
+def benchmark(arguments: argparse.Namespace) -> int:
+    """Measure data, inference, training step and evaluation of a config."""
+    from visionmtl.benchmark import run
+
+    return run(arguments)
+
+
+def _zoo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["list", "show", "verify"])
+    parser.add_argument("names", nargs="*", help="models; show needs one, verify takes all if none is given")
+
+
+def zoo(arguments: argparse.Namespace) -> int:
+    """List, show and verify the models of the zoo."""
+    from rich.console import Console
+
+    from visionmtl.zoo import zoo_list, zoo_show, zoo_verify
+
+    console = Console()
+    if arguments.action == "list":
+        console.print(zoo_list())
+        return 0
+    if arguments.action == "show":
+        if len(arguments.names) != 1:
+            raise ValueError("zoo show: give one name, see visionmtl zoo list")
+        console.print(zoo_show(arguments.names[0]))
+        return 0
+    checked = zoo_verify(arguments.names)
+    for name, problem in checked:
+        console.print(f"{name}: {problem or 'verified'}", soft_wrap=True)
+    return int(any(problem for _, problem in checked))
+
+
 Command = tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 
 COMMANDS: dict[str, Command] = {
     "train": (_train_arguments, train),
+    "eval": (_eval_arguments, evaluate),
+    "predict": (_predict_arguments, predict),
+    "check-data": (_check_arguments, check_data),
+    "benchmark": (_benchmark_arguments, benchmark),
+    "zoo": (_zoo_arguments, zoo),
 }
 
 

@@ -1,7 +1,7 @@
 """The schema of a run: every key, its default and its range.
 
-Reading files and writing error messages is the work of ``visionmtl.configfile``. Names of losses, heads, transforms and
-optimisers are checked by the packages that build them; what is checked here needs no model and no data.
+Reading files and writing error messages is the work of ``visionmtl.configfile``. What is checked here needs no model
+and no data; names and options of losses, heads, backbones and optimisers are checked where these are built.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ def _plain(value: Any) -> Any:
         raise ValueError(f"options must be finite, got {value}")
     elif value is not None and not isinstance(value, str | int | float | bool):
         raise ValueError(f"options must be plain values, got {type(value).__name__}")
+    return value
+
+
+def _step(value: dict[str, Any]) -> dict[str, Any]:
+    from visionmtl.data.steps import parse_step  # it needs NumPy, which a config without steps does not
+
+    parse_step(value)
     return value
 
 
@@ -58,6 +65,7 @@ def _no_balancing(value: Any) -> Any:
 
 Text = Annotated[str, Field(min_length=1)]
 Options = Annotated[dict[str, Any], AfterValidator(_plain)]
+TransformStep = Annotated[Options, AfterValidator(_step)]
 Side = Annotated[int, Field(ge=32, le=2048)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -73,10 +81,10 @@ class Section(BaseModel):
 class TransformsConfig(Section):
     """Steps applied to image and targets together, in order: mappings with a ``type`` and its options."""
 
-    train: list[Options] = Field(default=[], description="steps for training samples")
-    val: list[Options] = Field(default=[], description="steps for validation samples")
+    train: list[TransformStep] = Field(default=[], description="steps for training samples")
+    val: list[TransformStep] = Field(default=[], description="steps for validation samples")
     zoom: Literal["focal", "fixed_intrinsics"] = Field(
-        default="focal", description="what a resize means for depth: a longer focal length, or a nearer scene"
+        default="focal", description="what random_scale_crop means for depth: a longer focal length, or a nearer scene"
     )
 
 

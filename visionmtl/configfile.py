@@ -1,6 +1,6 @@
 """Reads, overrides, writes and compares configs; every mistake of the user becomes one line.
 
-YAML text -> plain values (a strict loader) -> ``a.b=c`` overrides (OmegaConf) -> ``Config`` (pydantic).
+YAML text -> plain values (``visionmtl.yamlfile``) -> ``a.b=c`` overrides (OmegaConf) -> ``Config`` (pydantic).
 """
 
 from __future__ import annotations
@@ -11,30 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from visionmtl.config import Config, Section
+from visionmtl.yamlfile import ConfigError, dump_yaml, load_yaml, parse_yaml, shown
 
-MAX_BYTES = 1_000_000
-MAX_DEPTH = 32
-MAX_MESSAGE = 600
-
-# YAML 1.1 scalars with the number syntax of YAML 1.2: 1e-3 is a float; 010, 1:30 and dates are strings, not surprises.
-_SCALARS = {
-    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    "bool": (r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", list("yYnNtTfFoO")),
-    "int": (r"[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
-    "float": (
-        r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf)|\.nan",
-        list("-+.0123456789"),
-    ),
-}
 _OVERRIDE = re.compile(r"(?P<key>[A-Za-z0-9][\w-]*(?:\.[A-Za-z0-9][\w-]*)*)=(?P<value>.*)", re.DOTALL)
-_TABBED = re.compile(r" *\t")
 _EXPECTED = {
     "int_type": "an integer",
     "float_type": "a number",
@@ -51,68 +36,6 @@ _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _MISSING = object()
 
 
-class ConfigError(ValueError):
-    """A mistake in a config file or an override, in one printable line."""
-
-    def __init__(self, source: str, problem: str) -> None:
-        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in f"{source}: {problem}"[:2000])
-        super().__init__(line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 3]}...")
-
-
-class _Loader(yaml.SafeLoader):
-    """A SafeLoader without anchors, tags, interpolation, repeated keys and endless nesting."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        problem = ""
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            problem = "anchors (&) and aliases (*) are not allowed"
-        elif event.tag is not None:
-            problem = "tags (!) are not allowed"
-        elif isinstance(event, yaml.ScalarEvent) and "${" in event.value:
-            problem = "interpolation (${...}) is not allowed"
-        elif self.depth >= MAX_DEPTH:
-            problem = f"more than {MAX_DEPTH} nested levels"
-        if problem:
-            raise _yaml_error(event.start_mark, problem)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise _yaml_error(key_node.start_mark, f"key {_shown(key)} is not a string; put it in quotes")
-            if key in seen:
-                raise _yaml_error(key_node.start_mark, f"duplicate key {_shown(key)}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what ``_Loader`` reads: mappings in block style, lists of scalars in one line."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
-    flat = not any(isinstance(item, dict | list) for item in items)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flat)
-
-
-_Dumper.add_representer(list, _represent_list)
-for _side in (_Loader, _Dumper):
-    _side.yaml_implicit_resolvers = {}
-    for _name, (_pattern, _first) in _SCALARS.items():
-        _side.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), _first)
-
-
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     """Read a config file and apply ``a.b=c`` overrides.
 
@@ -121,27 +44,19 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: unreadable file, YAML that is not plain, a key or a value outside the schema.
     """
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot read the config: {error.strerror}") from None
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(str(path), f"a config has at most {MAX_BYTES} bytes")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(path), f"not UTF-8 text (byte {error.start})") from None
-    return parse_config(text, str(path), overrides)
+    return _validated(load_yaml(path), str(path), overrides)
 
 
 def parse_config(text: str, source: str = "config", overrides: Sequence[str] = ()) -> Config:
     """``load_config`` for text that is already in memory; ``source`` is the name used in messages."""
-    values = _parse_yaml(text, source)
+    return _validated(parse_yaml(text, source), source, overrides)
+
+
+def _validated(values: Any, source: str, overrides: Sequence[str]) -> Config:
     if values is None:
         raise ConfigError(source, "empty; a config needs at least 'data' and 'model'")
     if not isinstance(values, dict):
-        raise ConfigError(source, f"a config is a mapping of keys to values, got {_shown(values)}")
+        raise ConfigError(source, f"a config is a mapping of keys to values, got {shown(values)}")
     values, overridden = _override(values, overrides)
     try:
         return Config.model_validate(values)
@@ -151,8 +66,7 @@ def parse_config(text: str, source: str = "config", overrides: Sequence[str] = (
 
 def dump_config(config: Config) -> str:
     """The complete config as YAML, in the order of the schema; ``parse_config`` gives back an equal config."""
-    values = config.model_dump(mode="json")
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=MAX_BYTES)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def config_differences(a: Config, b: Config, allow: Iterable[str] = ()) -> list[str]:
@@ -180,44 +94,15 @@ def _covers(parent: str, key: str) -> bool:
     return key == parent or key.startswith(f"{parent}.")
 
 
-def _shown(value: Any) -> str:
-    """A value as the user wrote it, cut to a readable length."""
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _yaml_error(mark: yaml.Mark, problem: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
-
-
-def _parse_yaml(text: str, source: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark, problem = error.problem_mark, error.problem or "not valid YAML"
-        if problem.startswith("but "):
-            problem = f"{error.context} {problem}"
-        if mark is None:
-            raise ConfigError(source, problem) from None
-        line_start = text.rfind("\n", 0, mark.index) + 1
-        if _TABBED.match(text, line_start) or r"'\t'" in problem:
-            problem = "tab found; YAML is indented with spaces"
-        raise ConfigError(source, f"line {mark.line + 1}, column {mark.column + 1}: {problem}") from None
-    except yaml.reader.ReaderError as error:
-        raise ConfigError(source, f"character {error.position} is not allowed in YAML") from None
-    except (ValueError, OverflowError) as error:  # an integer of 5000 digits, a character beyond Unicode
-        raise ConfigError(source, f"a value is out of range: {error}") from None
-
-
 def _override(values: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The values with the overrides applied, and the keys that they set."""
     config, keys = OmegaConf.create(values), []
     for text in overrides:
         match = _OVERRIDE.fullmatch(text)
         if match is None:
-            raise ConfigError(f"override {_shown(text)}", "expected key=value, such as trainer.epochs=20")
+            raise ConfigError(f"override {shown(text)}", "expected key=value, such as trainer.epochs=20")
         key = match["key"]
-        value = _parse_yaml(match["value"], f"override {key}")
+        value = parse_yaml(match["value"], f"override {key}")
         try:
             OmegaConf.update(config, key, value, merge=False)
         except (OmegaConfBaseException, ValueError, IndexError) as error:
@@ -256,9 +141,9 @@ def _explain(error: ErrorDetails) -> tuple[str, str]:
         return key, _unknown_name(value, re.findall(r"'(.*?)'", context["expected"]))
     if kind == "value_error":
         problem = str(context["error"])
-        return key, f"{problem}, got {_shown(value)}" if problem.startswith("must") else problem
+        return key, f"{problem}, got {shown(value)}" if problem.startswith("must") else problem
     bound = " ".join(f"{sign} {context[name]:.12g}" for name, sign in _BOUNDS.items() if name in context)
-    return key, f"must be {_EXPECTED.get(kind) or bound or 'valid'}, got {_shown(value)}"
+    return key, f"must be {_EXPECTED.get(kind) or bound or 'valid'}, got {shown(value)}"
 
 
 def _locate(loc: tuple[int | str, ...]) -> tuple[list[str], list[type[Section]]]:
@@ -306,4 +191,4 @@ def _unknown_key(key: str, section: type[Section]) -> str:
 def _unknown_name(value: Any, known: list[str]) -> str:
     likely = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) else []
     hint = f"; did you mean {likely[0]!r}?" if likely else ""
-    return f"unknown value {_shown(value)}; known: {', '.join(known)}{hint}"
+    return f"unknown value {shown(value)}; known: {', '.join(known)}{hint}"

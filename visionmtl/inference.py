@@ -9,9 +9,10 @@ two boxes of a class that agree within an overlap are one object seen by two til
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -19,12 +20,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visionmtl.types import DetectionOutput, Detections
+from visionmtl.tasks import TASKS
+from visionmtl.types import DetectionOutput, Detections, Prediction
 
 if TYPE_CHECKING:
     from visionmtl.models.multitask import MultiTaskModel
 
 Size = int | Literal["native"] | None
+Finish = Callable[[Tensor, bool], Tensor]
+"""``TaskResult.finish`` of a kind."""
 
 TILE = 2048
 """One pass takes TILE * TILE pixels; larger images are cut into tiles of at most this side."""
@@ -38,7 +42,13 @@ STRIP_ELEMENTS = 2**25
 
 
 def infer(
-    model: MultiTaskModel, images: Tensor, size: Size = None, *, score_threshold: float = 0.05, tile: int = TILE
+    model: MultiTaskModel,
+    images: Tensor,
+    size: Size = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    score_threshold: float = 0.05,
+    tile: int = TILE,
 ) -> dict[str, Tensor | list[Detections]]:
     """Predict every task at the size of the images.
 
@@ -49,6 +59,7 @@ def infer(
         model: the network.
         images: (B, 3, H, W) RGB in 0..255, uint8 or float.
         size: short side of what the network sees, see ``network_size``. None: that of ``model.input_size``.
+        tasks: compute these only; None for all.
         score_threshold: detections below it are left out.
         tile: largest side of a tile, at least 768.
 
@@ -66,19 +77,22 @@ def infer(
     if tile < 3 * OVERLAP:
         raise ValueError(f"tile must be at least {3 * OVERLAP} pixels, got {tile}")
     height, width = images.shape[-2:]
+    forward = model if tasks is None else partial(model, tasks=tasks)
     with torch.inference_mode():
         seen = _resize_images(images, *network_size(height, width, size, model.input_size))
         if seen.shape[-2] * seen.shape[-1] <= tile * tile:
-            raw = {n: v if isinstance(v, Tensor) else _decode(v, score_threshold) for n, v in model(seen).items()}
+            raw = {n: v if isinstance(v, Tensor) else _decode(v, score_threshold) for n, v in forward(seen).items()}
         else:
-            raw = _infer_tiles(model, seen, tile, score_threshold)
+            raw = _infer_tiles(model, forward, seen, tile, score_threshold)
         scale = (width / seen.shape[-1], height / seen.shape[-2])
         results: dict[str, Tensor | list[Detections]] = {}
         for spec in model.tasks:
+            if spec.name not in raw:
+                continue
             value = raw[spec.name]
             if isinstance(value, Tensor):
-                dense = _resize_dense(value, spec.kind, height, width)
-                results[spec.name] = dense[:, 0] if spec.kind == "semseg" else dense
+                dense = _resize_dense(value, TASKS[spec.kind].result.finish, height, width)
+                results[spec.name] = dense[:, 0] if dense.dtype == torch.uint8 else dense  # class ids have no channels
             else:
                 results[spec.name] = [_scaled(found, *scale) for found in value]
     return results
@@ -132,16 +146,16 @@ def _resize_images(images: Tensor, height: int, width: int) -> Tensor:
     return torch.cat(channels, dim=1)
 
 
-def _resize_dense(values: Tensor, kind: str, height: int, width: int) -> Tensor:
+def _resize_dense(values: Tensor, finish: Finish, height: int, width: int) -> Tensor:
     """Finished predictions (B, C, height, width) from the network's output, or from the class ids of tiles."""
-    if values.shape[-2:] == (height, width):
-        return _class_ids(values) if kind == "semseg" else values.float()
     if values.dtype == torch.uint8:
         return F.interpolate(values, (height, width), mode="nearest-exact")
+    if values.shape[-2:] == (height, width):
+        return finish(values, False)
     rows = max(1, STRIP_ELEMENTS // (values.shape[0] * values.shape[1] * width))
     out: Tensor | None = None
     for top in range(0, height, rows):  # strip by strip: the logits of all pixels may be gigabytes
-        strip = _FINISH[kind](_bilinear_rows(values, top, min(top + rows, height), height, width))
+        strip = finish(_bilinear_rows(values, top, min(top + rows, height), height, width), True)
         if out is None:
             out = strip.new_empty((*strip.shape[:2], height, width))
         out[..., top : top + rows, :] = strip
@@ -158,13 +172,6 @@ def _bilinear_rows(values: Tensor, top: int, bottom: int, height: int, width: in
     below = (above + 1).clamp(max=rows - 1)
     strip = torch.lerp(values[..., above, :].float(), values[..., below, :].float(), (y - above).unsqueeze(-1))
     return F.interpolate(strip, (bottom - top, width), mode="bilinear")
-
-
-def _class_ids(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.uint8 else logits.argmax(1, keepdim=True).to(torch.uint8)
-
-
-_FINISH: dict[str, Callable[[Tensor], Tensor]] = {"semseg": _class_ids, "depth": Tensor.float, "normals": F.normalize}
 
 
 def _decode(output: DetectionOutput, score_threshold: float) -> list[Detections]:
@@ -215,17 +222,21 @@ def _spans(length: int, limit: int) -> list[_Span]:
 
 
 def _infer_tiles(
-    model: MultiTaskModel, images: Tensor, tile: int, score_threshold: float
+    model: MultiTaskModel,
+    forward: Callable[[Tensor], dict[str, Prediction]],
+    images: Tensor,
+    tile: int,
+    score_threshold: float,
 ) -> dict[str, Tensor | list[Detections]]:
-    kinds = {spec.name: spec.kind for spec in model.tasks}
+    finish = {spec.name: TASKS[spec.kind].result.finish for spec in model.tasks}
     rows, columns = (_spans(length, tile) for length in images.shape[-2:])
     canvases: dict[str, _Canvas] = {}
     found: dict[str, list[list[_Box]]] = {}
     for r, y in enumerate(rows):
         for c, x in enumerate(columns):
-            for name, value in model(images[..., y.start : y.stop, x.start : x.stop]).items():
+            for name, value in forward(images[..., y.start : y.stop, x.start : x.stop]).items():
                 if isinstance(value, Tensor):
-                    canvas = canvases.setdefault(name, _Canvas(images, _FINISH[kinds[name]]))
+                    canvas = canvases.setdefault(name, _Canvas(images, finish[name]))
                     canvas.add(value, y, x)
                     continue
                 boxes = found.setdefault(name, [[] for _ in images])
@@ -242,7 +253,7 @@ class _Canvas:
     _right: Tensor  # overlap with the next tile of the row
     _below: Tensor  # overlap with the next row of tiles, over the whole width
 
-    def __init__(self, images: Tensor, finish: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, images: Tensor, finish: Finish) -> None:
         self.size = images.shape[-2:]
         self.finish = finish
 
@@ -262,7 +273,7 @@ class _Canvas:
         if y.trail:
             self._below[..., columns] = piece[..., -OVERLAP:, :]
             piece = piece[..., :-OVERLAP, :]
-        done = self.finish(piece)
+        done = self.finish(piece, True)
         if y.start == x.start == 0:
             self.values = done.new_empty((*done.shape[:2], *self.size))
         self.values[..., y.start : y.start + done.shape[-2], columns] = done

@@ -1,161 +1,28 @@
-"""Predict on images, folders and videos of one's own, and write what comes out in formats that others read."""
+"""Predict on images, folders and videos of one's own."""
 
 from __future__ import annotations
 
 import glob
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from visionmtl.data.images import read_image
 from visionmtl.inference import Size, evaluation_mode, infer, network_size
-from visionmtl.types import Detections, TaskSpec
-from visionmtl.visualize import draw_boxes, draw_depth, draw_prediction, grid, palette, save_image
+from visionmtl.results import DetectionResult, Result, write_coco
+from visionmtl.tasks import TASKS
 
 if TYPE_CHECKING:
     from visionmtl.models.multitask import MultiTaskModel
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm"})
-
-
-@dataclass(eq=False)
-class SemSegResult:
-    """Class ids uint8 (H, W), positions in ``classes``. Written as an indexed PNG: ids as indices, with a palette."""
-
-    class_ids: np.ndarray
-    classes: tuple[str, ...]
-
-    def scaled(self, scale: float) -> SemSegResult:
-        return SemSegResult(_shrunk(self.class_ids, scale), self.classes)
-
-    def save(self, folder: Path, stem: str, source: Result) -> None:
-        indexed = Image.fromarray(self.class_ids)
-        indexed.putpalette(palette(len(self.classes)).tobytes())
-        indexed.save(folder / f"{stem}.png")
-
-
-@dataclass(eq=False)
-class DepthResult:
-    """Depth float32 (H, W) in metres. Written as 16-bit PNG in millimetres (0 beyond 65.535 m), and in colours."""
-
-    metres: np.ndarray
-
-    def scaled(self, scale: float) -> DepthResult:
-        return DepthResult(_shrunk(self.metres, scale))
-
-    def save(self, folder: Path, stem: str, source: Result) -> None:
-        millimetres = (self.metres * np.float32(1000)).round()
-        millimetres[~(millimetres <= np.iinfo(np.uint16).max)] = 0  # "unknown" to every reader; a clipped value lies
-        save_image(folder / f"{stem}.png", millimetres.astype(np.uint16))
-        save_image(folder / f"{stem}_color.png", draw_depth(self.metres))
-
-
-@dataclass(eq=False)
-class NormalsResult:
-    """Unit vectors float32 (H, W, 3), camera frame: x right, y down, z forward. Written as PNG, round(127 n) + 128."""
-
-    vectors: np.ndarray
-
-    def scaled(self, scale: float) -> NormalsResult:
-        return NormalsResult(_shrunk(self.vectors, scale))
-
-    def save(self, folder: Path, stem: str, source: Result) -> None:
-        save_image(folder / f"{stem}.png", ((self.vectors * np.float32(127)).round() + 128).astype(np.uint8))
-
-
-@dataclass(eq=False)
-class DetectionResult:
-    """Boxes float32 (N, 4) x1 y1 x2 y2 in pixels, best first; scores (N,) in 0..1; labels int64 (N,) in ``classes``.
-
-    Written as COCO JSON and as a picture.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
-
-    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """The boxes in COCO's results format (bbox is x, y, width, height), with the names of the classes."""
-        return [
-            {
-                "image_id": image_id,
-                "category_id": label,
-                "category_name": self.classes[label],
-                "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
-                "score": round(score, 4),
-            }
-            for (x1, y1, x2, y2), score, label in zip(
-                self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
-            )
-        ]
-
-    def scaled(self, scale: float) -> DetectionResult:
-        return DetectionResult(self.boxes * np.float32(scale), self.scores, self.labels, self.classes)
-
-    def save(self, folder: Path, stem: str, source: Result) -> None:
-        height, width = source.image.shape[:2]
-        images = [{"id": 0, "file_name": source.name, "width": width, "height": height}]
-        _write_coco(folder / f"{stem}.json", images, self.to_coco(0), self.classes)
-        picture = draw_boxes(source.image, self.boxes, self.labels, self.scores, self.classes)
-        save_image(folder / f"{stem}_boxes.png", picture)
-
-
-TaskResult = SemSegResult | DepthResult | NormalsResult | DetectionResult
-
-
-@dataclass(eq=False)
-class Result(Mapping[str, TaskResult]):
-    """Every task's result for one image, at the size of the image: a mapping in task order.
-
-    Attributes:
-        image: uint8 (H, W, 3) RGB.
-        tasks: what was predicted.
-        results: by task name.
-        name: file name of the image; empty for an array.
-    """
-
-    image: np.ndarray
-    tasks: list[TaskSpec]
-    results: dict[str, TaskResult]
-    name: str = ""
-
-    def __getitem__(self, task: str) -> TaskResult:
-        return self.results[task]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def panel(self, max_side: int = 1024) -> np.ndarray:
-        """The image and each task side by side, uint8 RGB; larger images are first reduced to ``max_side``."""
-        scale = min(1.0, max_side / max(self.image.shape[:2]))
-        image = _shrunk(self.image, scale, cv2.INTER_AREA)
-        pictures = [draw_prediction(spec, self[spec.name].scaled(scale), image) for spec in self.tasks]
-        return grid([[image, *pictures]], titles=["image", *self])
-
-    def save(self, folder: Path | str, stem: str) -> None:
-        """Write ``<stem>_panel.jpg`` and each task's files, ``<stem>_<task>*``, over those that are there.
-
-        Raises:
-            ValueError: the folder does not exist.
-        """
-        folder = Path(folder)
-        save_image(folder / f"{stem}_panel.jpg", self.panel())
-        for task, result in self.items():
-            result.save(folder, f"{stem}_{task}", self)
 
 
 def predict(
@@ -189,8 +56,10 @@ def predict(
     images = torch.from_numpy(np.array(pixels, order="C")).to(where).permute(2, 0, 1).unsqueeze(0)
     with evaluation_mode(model):
         outputs = infer(model, images, size, score_threshold=score_threshold)
-    results = {spec.name: task_result(spec, outputs.pop(spec.name)) for spec in model.tasks}
-    return Result(pixels, list(model.tasks), results, name)
+    results = {
+        spec.name: TASKS[spec.kind].result.from_prediction(spec, outputs.pop(spec.name)[0]) for spec in model.tasks
+    }
+    return Result(pixels, results, name)
 
 
 def predict_paths(
@@ -237,7 +106,7 @@ def predict_paths(
     for file, stem in track(jobs, "predicting", console=Console(stderr=True), disable=not progress):
         try:
             if file.suffix.lower() in VIDEO_SUFFIXES:
-                _predict_video(run, model.tasks, file, output_dir, stem)
+                _predict_video(run, file, output_dir, stem)
             else:
                 run(file).save(output_dir, stem)
         except (ValueError, OSError) as error:
@@ -249,25 +118,6 @@ def _check_options(size: Size, score_threshold: float) -> None:
     network_size(1, 1, size, None)
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"score_threshold must lie in 0..1, got {score_threshold}")
-
-
-def task_result(spec: TaskSpec, value: Tensor | list[Detections], index: int = 0) -> TaskResult:
-    """The result of one image of a batch, from what ``infer`` gives for the task."""
-    if not isinstance(value, Tensor):
-        found = value[index]
-        return DetectionResult(
-            found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.labels.cpu().numpy(), spec.classes
-        )
-    if spec.kind == "semseg":
-        return SemSegResult(value[index].cpu().numpy(), spec.classes)
-    if spec.kind == "depth":
-        return DepthResult(value[index, 0].cpu().numpy())
-    return NormalsResult(value[index].permute(1, 2, 0).contiguous().cpu().numpy())
-
-
-def _shrunk(array: np.ndarray, scale: float, method: int = cv2.INTER_NEAREST) -> np.ndarray:
-    height, width = (max(1, round(side * scale)) for side in array.shape[:2])
-    return array if scale == 1 else cv2.resize(array, (width, height), interpolation=method)
 
 
 def _expand(inputs: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
@@ -302,9 +152,7 @@ def _distinct_stems(files: Sequence[Path]) -> list[str]:
     return stems
 
 
-def _predict_video(
-    run: Callable[[np.ndarray], Result], tasks: Sequence[TaskSpec], path: Path, folder: Path, stem: str
-) -> None:
+def _predict_video(run: Callable[[np.ndarray], Result], path: Path, folder: Path, stem: str) -> None:
     """Write ``<stem>_panel.mp4`` and, per detection task, one COCO file whose images are the frames."""
     target = folder / f"{stem}_panel.mp4"
     for name in (path, target):
@@ -313,7 +161,7 @@ def _predict_video(
     capture = cv2.VideoCapture(str(path))
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
     frames: list[dict[str, Any]] = []
-    found: dict[str, list[dict[str, Any]]] = {spec.name: [] for spec in tasks if spec.kind == "detection"}
+    found: dict[str, list[DetectionResult]] = defaultdict(list)
     writer = None
     try:
         while (frame := capture.read())[0]:
@@ -324,8 +172,9 @@ def _predict_video(
             if not writer.isOpened():
                 raise ValueError(f"{path}: cannot write {target}, OpenCV has no MPEG-4 encoder here")
             writer.write(panel[:height, :width])
-            for task, annotations in found.items():
-                annotations += cast(DetectionResult, result[task]).to_coco(len(frames))
+            for task, value in result.items():
+                if isinstance(value, DetectionResult):
+                    found[task].append(value)
             shape = result.image.shape
             frames.append({"id": len(frames), "file_name": path.name, "width": shape[1], "height": shape[0]})
     finally:
@@ -334,19 +183,6 @@ def _predict_video(
             writer.release()
     if not frames:
         raise ValueError(f"{path}: not a video that OpenCV reads")
-    for spec in tasks:
-        if spec.name in found:
-            _write_coco(folder / f"{stem}_{spec.name}.json", frames, found[spec.name], spec.classes)
-
-
-def _write_coco(
-    path: Path, images: list[dict[str, Any]], annotations: list[dict[str, Any]], classes: Sequence[str]
-) -> None:
-    """COCO instances: what the results format lacks is added."""
-    full = [
-        {"id": i, **a, "area": round(a["bbox"][2] * a["bbox"][3], 2), "iscrowd": 0}
-        for i, a in enumerate(annotations, start=1)
-    ]
-    categories = [{"id": i, "name": name} for i, name in enumerate(classes)]
-    content = {"images": images, "annotations": full, "categories": categories}
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    for task, boxes in found.items():
+        annotations = [box for i, frame_boxes in enumerate(boxes) for box in frame_boxes.to_coco(i)]
+        write_coco(folder / f"{stem}_{task}.json", frames, annotations, boxes[0].classes)

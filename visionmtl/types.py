@@ -41,18 +41,22 @@ class TaskSpec:
     max_depth: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(self.classes))
+        classes: Any = self.classes
+        if isinstance(classes, str) or not all(isinstance(c, str) for c in classes):
+            raise ValueError(f"task {self.name!r}: classes must be a list of names, got {classes!r}")
+        object.__setattr__(self, "classes", tuple(classes))
         if not self.name.isidentifier():
             raise ValueError(f"task name {self.name!r} must be letters, digits and underscores, e.g. 'semseg'")
         if self.kind not in ("semseg", "depth", "normals", "detection"):
-            raise ValueError(f"task {self.name!r}: unknown kind {self.kind!r}; known: semseg, depth, normals, detection")
+            known = "semseg, depth, normals, detection"
+            raise ValueError(f"task {self.name!r}: unknown kind {self.kind!r}; known: {known}")
         if self.kind in ("semseg", "detection"):
             if not self.classes:
                 raise ValueError(f"task {self.name!r}: a {self.kind} task needs at least one class")
             if len(set(self.classes)) != len(self.classes):
                 repeated = sorted({c for c in self.classes if self.classes.count(c) > 1})
                 raise ValueError(f"task {self.name!r}: repeated classes {repeated}")
-        if self.kind == "depth" and not self.max_depth > 0:
+        if self.kind == "depth" and not 0 < self.max_depth < float("inf"):
             raise ValueError(f"task {self.name!r}: max_depth must be positive metres, got {self.max_depth}")
 
     @classmethod
@@ -90,7 +94,13 @@ class TaskSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskSpec:
-        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+        """Inverse of ``to_dict``; raises ``ValueError`` for unknown keys and where name or kind is missing."""
+        known = [f.name for f in fields(cls)]
+        if unknown := sorted(str(key) for key in values if key not in known):
+            raise ValueError(f"task {values.get('name')!r}: unknown keys {unknown}; known: {', '.join(known)}")
+        if missing := [key for key in ("name", "kind") if key not in values]:
+            raise ValueError(f"task {dict(values)}: missing keys {missing}")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -222,9 +232,12 @@ class Batch:
             return None
         if isinstance(target, BoxTargets):
             return BoxTarget(target.boxes[index].cpu().numpy(), target.labels[index].cpu().numpy())
-        value = target.value[index].cpu().numpy()
-        value = {"semseg": value, "depth": value[0], "normals": value.transpose(1, 2, 0) if value.ndim == 3 else value}[spec.kind]
-        return DenseTarget(value, target.valid[index].cpu().numpy())
+        value = target.value[index]
+        if spec.kind == "depth":
+            value = value.squeeze(0)
+        elif spec.kind == "normals":
+            value = value.permute(1, 2, 0)
+        return DenseTarget(value.cpu().numpy(), target.valid[index].cpu().numpy())
 
     def pin_memory(self) -> Batch:
         """Called by the data loader when it pins memory."""

@@ -10,16 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-
-from visionmtl.types import BoxTarget, DenseTarget, TaskSpec
-
-if TYPE_CHECKING:
-    from visionmtl.predict import DepthResult, DetectionResult, NormalsResult, SemSegResult, TaskResult
 
 GAP = 8  # white pixels around the cells of a grid
 
@@ -113,33 +108,6 @@ def draw_boxes(
         text = classes[labels[i]] + ("" if scores is None else f" {scores[i]:.2f}")
         _label(draw, text, corners[i][0], corners[i][1], palette(len(classes))[labels[i]], font)
     return np.array(canvas)
-
-
-def draw_target(
-    spec: TaskSpec, target: DenseTarget | BoxTarget, image: np.ndarray, max_depth: float | None = None
-) -> np.ndarray:
-    """The truth of one task as a picture of the image's size; ``max_depth`` as in ``draw_depth``."""
-    if isinstance(target, BoxTarget):
-        return draw_boxes(image, target.boxes, target.labels, None, spec.classes)
-    if spec.kind == "semseg":
-        return draw_semseg(target.value, target.valid, image, spec.classes)
-    if spec.kind == "depth":
-        return draw_depth(target.value, target.valid, max_depth)
-    return draw_normals(target.value, target.valid)
-
-
-def draw_prediction(
-    spec: TaskSpec, prediction: TaskResult, image: np.ndarray, max_depth: float | None = None
-) -> np.ndarray:
-    """One result of ``visionmtl.predict`` as a picture of the image's size; ``max_depth`` as in ``draw_depth``."""
-    if spec.kind == "semseg":
-        return draw_semseg(cast("SemSegResult", prediction).class_ids, None, image, spec.classes)
-    if spec.kind == "depth":
-        return draw_depth(cast("DepthResult", prediction).metres, None, max_depth)
-    if spec.kind == "normals":
-        return draw_normals(cast("NormalsResult", prediction).vectors)
-    found = cast("DetectionResult", prediction)
-    return draw_boxes(image, found.boxes, found.labels, found.scores, spec.classes)
 
 
 def grid(

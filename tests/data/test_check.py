@@ -78,7 +78,7 @@ def test_counts_ranges_and_shares() -> None:
     assert semseg.invalid_share == pytest.approx(1 / 6)
     assert (metres.low, metres.high, metres.invalid_share) == (0.5, 8, 1 / 8)
     assert metres.counts.sum() == 42
-    assert metres.median_depth() == pytest.approx(3, abs=0.02)
+    assert metres.median() == pytest.approx(3, abs=0.02)
     assert normals.counts.tolist() == [23, 1]
     assert detection.counts.tolist() == [1, 2]
     assert (detection.low, detection.high, detection.empty) == (1, 6, 1)

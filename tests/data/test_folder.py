@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,99 +150,43 @@ def test_splits(root: Path) -> None:
         FolderDataset(root, "empty")
 
 
-def test_boxes_are_clipped_dropped_and_counted(root: Path) -> None:
-    values = coco(
-        (0, 3, [-2, -2, 4, 4]),
-        (0, 3, [float("nan"), 0, 1, 1]),
-        (0, 3, [0, 0, float("inf"), 1]),
-        (0, 3, [1, 1, 0, 3]),
-        (0, 3, [3, 3, -2, 2]),
-        (0, 3, [8, 0, 2, 2]),
-        (0, 3, [-5, -5, 2, 2]),
-        (1, 7, [0, 0, 8, 6]),
-        (0, 7, [2, 2, 1, 1]),
-    )
-    values["annotations"].append({"image_id": 0, "category_id": 3, "bbox": [0, 0, 5, 5], "iscrowd": 1})
-    write(root, values)
-    dataset = FolderDataset(root, "train")
-    assert boxes_of(dataset[0]).boxes.tolist() == [[0, 0, 2, 2], [2, 2, 3, 3]]
-    assert boxes_of(dataset[0]).labels.tolist() == [0, 1]
-    assert boxes_of(dataset[1]).boxes.tolist() == [[0, 0, 8, 6]]
-    assert dataset.dropped_boxes == {"not finite": 2, "no area": 2, "outside": 2, "crowd": 1}
-
-
-def test_no_image_has_a_box(root: Path) -> None:
-    write(root, coco())
-    dataset = FolderDataset(root, "train")
-    assert boxes_of(dataset[0]).boxes.shape == (0, 4)
-    assert dataset.dropped_boxes == {}
-
-
-def replaced(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda values: values.__setitem__(key, value)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda v: v["categories"].append({"id": 8, "name": "lamp"}), r"unknown category 'lamp'; classes of 'det"),
-        (lambda v: v["categories"].append({"id": 7, "name": "cup"}), r"category id 7 is listed more than once$"),
-        (lambda v: v["annotations"][0].update(image_id=99), r"an annotation has image_id 99 and category_id 7, of"),
-        (lambda v: v["annotations"][0].update(category_id=1), r"an annotation has image_id 0 and category_id 1, of"),
-        (lambda v: v["annotations"][0].update(bbox=[1, 2, 3]), r"annotations\.0\.bbox: List should have at least 4"),
-        (lambda v: v["annotations"][1].update(bbox="no"), r"annotations\.1\.bbox: Input should be a valid array$"),
-        (lambda v: v["images"][0].pop("width"), r"images\.0\.width: Field required$"),
-        (lambda v: v["images"][1].update(id=0), r"image id 0 is listed more than once$"),
-        (lambda v: v["images"][1].update(file_name="a.png"), r"image 'a' is listed more than once$"),
-        (replaced("images", None), r"images: Input should be a valid array$"),
-    ],
-)
-def test_faults_of_the_json_file(root: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
-    values = coco((0, 7, [1, 2, 3, 2]), (0, 3, [6, 4, 9, 9]))
-    change(values)
-    write(root, values)
-    with pytest.raises(ValueError, match=rf"detection\.json: {message}"):
-        FolderDataset(root, "train")
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, '{"images": [\n'])
-def test_broken_json_is_one_line(root: Path, text: str) -> None:
-    (root / "train/detection.json").write_text(text)
-    with pytest.raises(ValueError, match=r"\A[^\n]*detection\.json: [^\n]+\Z"):
-        FolderDataset(root, "train")
-
-
-def test_listed_size_must_be_the_image_size(root: Path) -> None:
-    values = coco()
-    values["images"][1].update(width=80, height=60)
-    write(root, values)
-    with pytest.raises(ValueError, match=r"detection\.json: size of 'b' is 80x60, the image is 8x6$"):
-        FolderDataset(root, "train")[1]
+def test_boxes_that_cannot_be_used_are_counted(root: Path) -> None:
+    assert FolderDataset(root, "train").dropped_boxes == {}
+    write(root, coco((0, 3, [1, 1, 0, 3])))
+    assert FolderDataset(root, "train").dropped_boxes == {"no area": 1}
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("kind: normals", "kind: edge", r"dataset\.yaml: tasks\.2: Input tag 'edge' found using 'kind'"),
-        ("scale: 1e-3", "sclae: 1e-3", r"dataset\.yaml: tasks\.1\.depth\.sclae: unknown key$"),
-        ("scale: 1e-3", "scale: -1", r"dataset\.yaml: tasks\.1\.depth\.scale: Input should be greater than 0$"),
+        ("scale: 1e-3", "sclae: 1e-3", r"dataset\.yaml: tasks\.1\.depth\.sclae: unknown key, got 0\.001$"),
+        ("scale: 1e-3", "scale: -1", r"dataset\.yaml: tasks\.1\.depth\.scale: Input should be greater than 0, got -1$"),
         ("scale: 1e-3, ", "", r"dataset\.yaml: tasks\.1\.depth\.scale: Field required$"),
-        ("unit: metre", "unit: mm", r"dataset\.yaml: tasks\.1\.depth\.unit: Input should be 'metre'$"),
-        ("[floor, wall]", "[yes, no]", r"dataset\.yaml: tasks\.0\.semseg\.classes\.0: Input should be a valid string$"),
+        ("unit: metre", "unit: mm", r"dataset\.yaml: tasks\.1\.depth\.unit: Input should be 'metre', got 'mm'$"),
+        (
+            "[floor, wall]",
+            "[yes, no]",
+            r"dataset\.yaml: tasks\.0\.semseg\.classes\.0: Input should be a valid string, got True$",
+        ),
         ("[floor, wall]", "[wall, wall]", r"yaml: tasks\.0\.semseg: task 'semseg': repeated classes \['wall'\]$"),
         ("[floor, wall]}", "[a, b], ignore_value: 0}", r"ignore_value 0 is also the id of class 'a'$"),
         ("name: normals", "name: depth", r"dataset\.yaml: task 'depth' is listed more than once$"),
         ("name: normals", "name: ../up", r"dataset\.yaml: tasks\.2\.normals\.name: String should match pattern"),
-        ("licence:", "lisence:", r"dataset\.yaml: lisence: unknown key$"),
-        ("width: 8", "width: 0", r"dataset\.yaml: camera\.width: Input should be greater than 0$"),
-        ("licence: CC0", "name: twice", r"dataset\.yaml: line 8: repeated key 'name'$"),
-        ("licence: CC0", "licence: *tiny", r"dataset\.yaml: aliases are not allowed$"),
-        ("licence: CC0", "licence: !!python/object/apply:os.getcwd []", r"dataset\.yaml: line 8: could not determine"),
-        ("licence: CC0", "\tx: 1", r"dataset\.yaml: line 8: found character '\\t' that cannot start any token$"),
-        ("licence: CC0", "licence: 2001-99-99", r"dataset\.yaml: month must be in 1\.\.12$"),
+        ("licence:", "lisence:", r"dataset\.yaml: lisence: unknown key, got 'CC0'$"),
+        ("width: 8", "width: 0", r"dataset\.yaml: camera\.width: Input should be greater than 0, got 0$"),
+        ("licence: CC0", "name: twice", r"dataset\.yaml: line 8, column 1: duplicate key 'name'$"),
+        (
+            "licence: CC0",
+            "licence: *tiny",
+            r"line 8, column 10: anchors \(&\) and aliases \(\*\) are not",
+        ),
+        ("licence: CC0", "licence: !!python/object/apply:os.getcwd []", r"dataset\.yaml: line 8, column 10: tags"),
+        ("licence: CC0", "\tx: 1", r"dataset\.yaml: line 8, column 1: tab found; YAML is indented with spaces$"),
+        ("licence: CC0", "licence: 2001", r"dataset\.yaml: licence: Input should be a valid string, got 2001$"),
         (YAML, "", r"dataset\.yaml: Input should be a valid dictionary"),
         (YAML, "[" * 10_000, r"dataset\.yaml: "),
-        (YAML, "#" * 1_000_001, r"dataset\.yaml: 1000001 bytes are more than the limit of 1000000$"),
+        (YAML, "#" * 256_001, r"dataset\.yaml: a YAML file has at most 256000 bytes$"),
     ],
 )
 def test_faults_of_dataset_yaml(root: Path, old: str, new: str, message: str) -> None:
@@ -254,7 +197,7 @@ def test_faults_of_dataset_yaml(root: Path, old: str, new: str, message: str) ->
 
 
 def test_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nowhere/dataset\.yaml: No such file or directory$"):
+    with pytest.raises(ValueError, match=r"nowhere/dataset\.yaml: cannot be read \(No such file or directory\)$"):
         FolderDataset(tmp_path / "nowhere", "train")
 
 

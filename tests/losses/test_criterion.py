@@ -1,22 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
-from visionmtl.losses import LOSSES, Criterion, build_loss
-from visionmtl.losses.depth import BerHuLoss, DepthL1Loss
+from visionmtl.losses import Criterion
+from visionmtl.losses.depth import DepthL1Loss
 from visionmtl.losses.normals import CosineNormalsLoss
-from visionmtl.losses.semseg import CrossEntropyLoss
-from visionmtl.types import BoxTargets, DenseTargets, DetectionOutput, Prediction, Targets, TaskSpec
-
-SPECS = {
-    "semseg": TaskSpec.semseg(["wall", "floor", "chair"]),
-    "depth": TaskSpec.depth(),
-    "normals": TaskSpec.normals(),
-    "detection": TaskSpec.detection(["chair", "lamp"]),
-}
+from visionmtl.types import DenseTargets
 
 
 def make_targets(value: torch.Tensor, annotated: bool = True) -> DenseTargets:
@@ -53,68 +43,3 @@ def test_missing_tasks_are_named() -> None:
         criterion({}, {})
     with pytest.raises(ValueError, match="at least one task"):
         Criterion({})
-
-
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, known in LOSSES.items() for name in known])
-def test_every_name_is_built(kind: str, name: str) -> None:
-    assert type(build_loss(SPECS[kind], name)) is LOSSES[kind][name]
-
-
-@pytest.mark.parametrize("kind", list(LOSSES))
-def test_the_first_is_the_default(kind: str) -> None:
-    assert type(build_loss(SPECS[kind])) is next(iter(LOSSES[kind].values()))
-
-
-def test_options_reach_the_loss() -> None:
-    loss = build_loss(SPECS["depth"], "berhu", threshold=0.5)
-    assert isinstance(loss, BerHuLoss)
-    assert loss.threshold == 0.5
-    weighted = build_loss(SPECS["semseg"], class_weights=[1, 2, 3])
-    assert isinstance(weighted, CrossEntropyLoss)
-    assert weighted.num_classes == 3
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "options", "message"),
-    [
-        ("depth", "huber", {}, "task 'depth': unknown depth loss 'huber'; known: l1, berhu, silog"),
-        ("depth", "berhu", {"treshold": 1}, "loss 'berhu' has no option 'treshold'; its options: threshold"),
-        ("depth", "berhu", {"spec": 1}, "loss 'berhu' has no option 'spec'"),
-        ("depth", "l1", {"threshold": 1}, "loss 'l1' has no option 'threshold'; its options: none"),
-        ("semseg", None, {"num_classes": 4}, "loss 'cross_entropy' has no option 'num_classes'"),
-        ("semseg", None, {"class_weights": [1.0]}, "task 'semseg': loss 'cross_entropy': class_weights .* 3, got 1"),
-        ("semseg", None, {"dice": "much"}, "task 'semseg': loss 'cross_entropy': "),
-    ],
-)
-def test_bad_specs(kind: str, name: str | None, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build_loss(SPECS[kind], name, **options)
-
-
-def meta_case(kind: str) -> tuple[Prediction, Targets]:
-    """Shapes without values: any step that has to read a value on the host raises."""
-    if kind == "detection":
-        a, counts = 20, (0, 1, 5)
-        with torch.device("meta"):
-            logits, distances, centerness = (torch.rand(3, a, n, requires_grad=True) for n in (2, 4, 1))
-            output = DetectionOutput(
-                logits, distances, centerness.squeeze(-1), torch.rand(a, 2), torch.rand(a), size=(32, 32)
-            )
-            boxes = [torch.rand(n, 4) for n in counts]
-            labels = [torch.zeros(n, dtype=torch.long) for n in counts]
-        return output, BoxTargets(boxes, labels, [True, True, False])
-    shape = {"semseg": (2, 4, 4), "depth": (2, 1, 4, 4), "normals": (2, 3, 4, 4)}[kind]
-    channels = {"semseg": 3, "depth": 1, "normals": 3}[kind]
-    dtype = torch.uint8 if kind == "semseg" else torch.float32
-    with torch.device("meta"):
-        prediction = torch.rand(2, channels, 4, 4, requires_grad=True)
-        return prediction, make_targets(torch.zeros(shape, dtype=dtype))
-
-
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, known in LOSSES.items() for name in known])
-def test_no_loss_waits_for_the_device(kind: str, name: str) -> None:
-    options = {"class_weights": [1.0, 2.0, 3.0], "dice": 1.0} if name == "cross_entropy" else {}
-    prediction, targets = meta_case(kind)
-    loss = build_loss(SPECS[kind], name, **options).to("meta")(prediction, targets)
-    loss.backward()
-    assert loss.shape == ()

@@ -12,16 +12,17 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from rich.console import Console
 
-from visionmtl.metrics import METRICS, MultiTaskMetrics, delta_m, format_table, validation_score
+from visionmtl.metrics.multitask import MultiTaskMetrics, delta_m, format_table, validation_score
+from visionmtl.tasks import TASKS
 from visionmtl.types import BoxTargets, DenseTargets, Detections, Targets, TaskSpec
 
-TASKS = [
+SPECS = [
     TaskSpec.semseg(["wall", "floor", "chair"]),
     TaskSpec.depth(10.0),
     TaskSpec.normals(),
     TaskSpec.detection(["cat", "dog"]),
 ]
-SEMSEG, DEPTH, NORMALS, DETECTION = TASKS
+SEMSEG, DEPTH, NORMALS, DETECTION = SPECS
 Batch = tuple[dict[str, Any], dict[str, Targets]]
 
 
@@ -57,7 +58,7 @@ def random_batch(batch: int = 4, seed: int = 0) -> Batch:
 
 
 def compute(*batches: Batch) -> dict[str, dict[str, Any]]:
-    metrics = MultiTaskMetrics(TASKS)
+    metrics = MultiTaskMetrics(SPECS)
     for batch in batches:
         metrics.update(*batch)
     return metrics.compute()
@@ -73,12 +74,12 @@ def assert_same(a: dict[str, dict[str, Any]], b: dict[str, dict[str, Any]]) -> N
 def results_of(semseg: float, depth: float, normals: float, detection: float) -> dict[str, dict[str, float]]:
     """Every key of a task holds the same value."""
     values = {"semseg": semseg, "depth": depth, "normals": normals, "detection": detection}
-    return {task: dict.fromkeys(METRICS[task].higher_is_better_by_key, value) for task, value in values.items()}
+    return {task: dict.fromkeys(TASKS[task].metric.higher_is_better_by_key, value) for task, value in values.items()}
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("task", SPECS, ids=lambda task: task.name)
 def test_metric_publishes_what_it_computes(task: TaskSpec):
-    metric = METRICS[task.kind]
+    metric = TASKS[task.kind].metric
     extra = {"per_class", "num_classes_present"}
     assert set(compute(random_batch())[task.name]) - extra == set(metric.higher_is_better_by_key)
     assert {metric.headline, metric.score_key, *metric.delta_m_keys} <= set(metric.higher_is_better_by_key)
@@ -88,8 +89,8 @@ def test_metric_publishes_what_it_computes(task: TaskSpec):
 def test_equals_the_single_metrics():
     predictions, targets = random_batch()
     results = compute((predictions, targets))
-    for task in TASKS:
-        metric = METRICS[task.kind].from_task(task)
+    for task in SPECS:
+        metric = TASKS[task.kind].metric.from_task(task)
         metric.update(predictions[task.name], targets[task.name])
         assert_same({task.name: metric.compute()}, {task.name: results[task.name]})
 
@@ -113,7 +114,7 @@ def test_task_without_prediction_is_left_alone():
 
 
 def test_reset_forgets_everything():
-    metrics = MultiTaskMetrics(TASKS).to("cpu")
+    metrics = MultiTaskMetrics(SPECS).to("cpu")
     metrics.update(*random_batch(seed=1))
     metrics.reset()
     metrics.update(*random_batch(seed=2))
@@ -123,7 +124,7 @@ def test_reset_forgets_everything():
 def test_unknown_task_and_bad_names_are_named():
     predictions, targets = random_batch()
     with pytest.raises(ValueError, match="edge: no such task; metrics: "):
-        MultiTaskMetrics(TASKS).update({"edge": predictions["depth"]}, targets)
+        MultiTaskMetrics(SPECS).update({"edge": predictions["depth"]}, targets)
     with pytest.raises(ValueError, match="task names must differ"):
         MultiTaskMetrics([DEPTH, TaskSpec.normals(name="depth")])
     with pytest.raises(ValueError, match="'samples'"):
@@ -155,9 +156,9 @@ def test_ranks_together_equal_one_process(tmp_path: Path, sizes: list[tuple[int,
 
 
 def test_validation_score_is_the_mean_of_the_shares():
-    assert validation_score(results_of(40.0, 80.0, 60.0, 20.0), TASKS) == pytest.approx(50.0)
-    assert validation_score(results_of(40.0, math.nan, 60.0, math.nan), TASKS) == pytest.approx(50.0)
-    assert math.isnan(validation_score(results_of(*[math.nan] * 4), TASKS))
+    assert validation_score(results_of(40.0, 80.0, 60.0, 20.0), SPECS) == pytest.approx(50.0)
+    assert validation_score(results_of(40.0, math.nan, 60.0, math.nan), SPECS) == pytest.approx(50.0)
+    assert math.isnan(validation_score(results_of(*[math.nan] * 4), SPECS))
 
 
 def test_validation_score_follows_the_names_of_the_tasks():
@@ -174,20 +175,20 @@ def test_perfect_prediction_scores_100():
             for boxes, labels in zip(targets["detection"].boxes, targets["detection"].labels, strict=True)
         ],
     }
-    assert validation_score(compute((perfect, targets)), TASKS) == pytest.approx(100.0)
-    assert validation_score(compute((predictions, targets)), TASKS) < 100
+    assert validation_score(compute((perfect, targets)), SPECS) == pytest.approx(100.0)
+    assert validation_score(compute((predictions, targets)), SPECS) < 100
 
 
 def test_diverged_model_does_not_win_by_nan():
     predictions, targets = random_batch()
     broken = {**predictions, "depth": torch.full_like(predictions["depth"], math.nan)}
-    assert validation_score(compute((broken, targets)), TASKS) < validation_score(
-        compute((predictions, targets)), TASKS
+    assert validation_score(compute((broken, targets)), SPECS) < validation_score(
+        compute((predictions, targets)), SPECS
     )
 
 
 def test_delta_m_golden_value():
-    gain = delta_m(results_of(44.0, 1.2, 19.0, 30.0), results_of(40.0, 1.0, 20.0, 20.0), TASKS)
+    gain = delta_m(results_of(44.0, 1.2, 19.0, 30.0), results_of(40.0, 1.0, 20.0, 20.0), SPECS)
     assert gain.per_task == pytest.approx({"semseg": 10.0, "depth": -20.0, "normals": 5.0, "detection": 50.0})
     assert gain.headline == pytest.approx(11.25)
     # Lower is better; by metric: 2 of semseg, 2 of depth, 5 of normals (2 low, 3 high), 3 of detection.
@@ -216,18 +217,18 @@ def test_convention_b_gives_the_published_numbers(row: tuple[float, ...], publis
         return {task: {key: next(rest) for key in keys} | {"rmse": 1.0} for task, keys in NYUV2_KEYS.items()}
 
     single_task = as_results((38.30, 63.76, 0.6754, 0.2780, 25.01, 19.21, 30.14, 57.20, 69.15))
-    assert delta_m(as_results(row), single_task, TASKS[:3]).all_metrics == pytest.approx(published, abs=0.005)
+    assert delta_m(as_results(row), single_task, SPECS[:3]).all_metrics == pytest.approx(published, abs=0.005)
 
 
 def test_delta_m_of_the_baseline_itself_is_zero():
     results = compute(random_batch())
-    gain = delta_m(results, results, TASKS)
+    gain = delta_m(results, results, SPECS)
     assert (gain.headline, gain.all_metrics) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("base", [0.0, math.nan])
 def test_delta_m_without_a_base_is_nan(base: float):
-    gain = delta_m(results_of(44.0, 1.2, 19.0, 30.0), results_of(40.0, 1.0, 20.0, base), TASKS)
+    gain = delta_m(results_of(44.0, 1.2, 19.0, 30.0), results_of(40.0, 1.0, 20.0, base), SPECS)
     assert math.isnan(gain.per_task["detection"])
     assert math.isnan(gain.headline)
     assert math.isnan(gain.all_metrics)
@@ -238,7 +239,7 @@ def test_delta_m_names_what_is_missing():
     results = results_of(44.0, 1.2, 19.0, 30.0)
     single_task = {task: values for task, values in results.items() if task != "depth"}
     with pytest.raises(ValueError, match=r"the single-task results have no value depth\.rmse"):
-        delta_m(results, single_task, TASKS)
+        delta_m(results, single_task, SPECS)
     with pytest.raises(ValueError, match="at least one task"):
         delta_m(results, results, [])
 
@@ -250,7 +251,7 @@ def test_table_shows_values_and_what_is_missing():
     results = compute((predictions, targets))
     console = Console(width=100)
     with console.capture() as capture:
-        console.print(format_table(results, TASKS))
+        console.print(format_table(results, SPECS))
     text = capture.get()
     assert f"{results['semseg']['miou']:#.4g}" in text
     assert "3 / 4" in text

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from visionmtl.types import Batch, BoxTarget, BoxTargets, DenseTarget, DenseTargets, Sample, Targets, TaskSpec
+from visionmtl.types import Batch, BoxTarget, BoxTargets, DenseTarget, DenseTargets, Sample, Target, Targets, TaskSpec
 
 _EMPTY = BoxTarget(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 
@@ -23,7 +23,8 @@ def collate(samples: Sequence[Sample], tasks: Sequence[TaskSpec]) -> Batch:
         if sample.image.shape != shape:
             raise ValueError(
                 f"a batch needs images of one size, got {shape[:2]} ({samples[0].sample_id}) and "
-                f"{sample.image.shape[:2]} ({sample.sample_id}); add a resize or crop to data.transforms, or use batch size 1"
+                f"{sample.image.shape[:2]} ({sample.sample_id}); add a resize or crop to data.transforms, "
+                "or use batch size 1"
             )
     images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2).contiguous()
     return Batch(
@@ -35,7 +36,7 @@ def collate(samples: Sequence[Sample], tasks: Sequence[TaskSpec]) -> Batch:
 
 
 def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
-    found = [sample.targets.get(spec.name) for sample in samples]
+    found = [_checked(sample, spec) for sample in samples]
     annotated = [target is not None for target in found]
     if spec.kind == "detection":
         boxes = [target if isinstance(target, BoxTarget) else _EMPTY for target in found]
@@ -53,3 +54,18 @@ def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
             value[i] = target.value.transpose(2, 0, 1) if spec.kind == "normals" else target.value
             valid[i] = target.valid
     return DenseTargets(torch.from_numpy(value), torch.from_numpy(valid), torch.tensor(annotated))
+
+
+def _checked(sample: Sample, spec: TaskSpec) -> Target | None:
+    """The target of a sample: numpy would stretch one of another size over the image without a word."""
+    target = sample.targets.get(spec.name)
+    expected = BoxTarget if spec.kind == "detection" else DenseTarget
+    if target is not None and not isinstance(target, expected):
+        kind = type(target).__name__
+        raise ValueError(f"{sample.sample_id}: {spec.name} needs a {expected.__name__}, got a {kind}")
+    if isinstance(target, DenseTarget):
+        shapes = {target.value.shape[:2], target.valid.shape}
+        if shapes != {sample.image.shape[:2]}:
+            sizes = f"value {target.value.shape[:2]}, valid {target.valid.shape}"
+            raise ValueError(f"{sample.sample_id}: {spec.name} is {sizes}, the image {sample.image.shape[:2]}")
+    return target

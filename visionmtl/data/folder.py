@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from visionmtl.data.images import read_bytes, read_depth, read_image, read_labels, read_normals
-from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample, Target, TaskSpec
+from visionmtl.data.coco import CocoBoxes, positions
+from visionmtl.data.images import read_depth, read_image, read_labels, read_normals
+from visionmtl.files import validated
+from visionmtl.types import Camera, DenseTarget, Sample, Target, TaskSpec
+from visionmtl.yamlfile import load_yaml
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _OTHER_SUFFIXES = (".bmp", ".gif", ".webp", ".tif", ".tiff", ".npy", ".npz", ".mat", ".exr", ".pfm")
@@ -38,7 +39,7 @@ class _Task(_Strict):
     kind: str
 
     def spec(self) -> TaskSpec:
-        return TaskSpec.from_dict(self.model_dump())
+        return TaskSpec.from_dict(self.model_dump(include={"name", "kind", "classes", "max_depth"}))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -64,9 +65,9 @@ class _Semseg(_Task):
 class _Depth(_Task):
     kind: Literal["depth"]
     unit: Literal["metre"] = "metre"
-    scale: float = Field(gt=0, strict=False)  # YAML 1.1 reads 1e-3 as text
+    scale: float = Field(gt=0)
     invalid_value: float = 0.0
-    max_depth: float = Field(gt=0, strict=False)
+    max_depth: float = Field(gt=0)
 
     def read(self, path: Path) -> DenseTarget:
         return read_depth(path, self.scale, self.invalid_value, self.max_depth)
@@ -105,33 +106,6 @@ class _Description(_Strict):
     licence: str = ""
 
 
-class _CocoImage(BaseModel):
-    id: int | str
-    file_name: str
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
-
-
-class _CocoAnnotation(BaseModel):
-    image_id: int | str
-    category_id: int
-    bbox: list[float] = Field(min_length=4, max_length=4)
-    iscrowd: int = 0
-
-
-class _CocoCategory(BaseModel):
-    id: int
-    name: str
-
-
-class _Coco(BaseModel):
-    """The parts of a COCO instances file that are used; others are allowed."""
-
-    images: list[_CocoImage]
-    annotations: list[_CocoAnnotation]
-    categories: list[_CocoCategory]
-
-
 class FolderDataset:
     """One split of a data set in the folder format.
 
@@ -147,8 +121,7 @@ class FolderDataset:
         tasks: the selected tasks, in order.
         name: the data set's name.
         licence: the data set's licence, empty where not stated.
-        dropped_boxes: reason -> number of annotations that do not become boxes: ``crowd`` (iscrowd = 1, a region and
-            not one object), ``not finite``, ``no area``, ``outside`` the image. Boxes partly outside are clipped.
+        dropped_boxes: reason -> number of annotations that do not become boxes, see ``visionmtl.data.coco.CocoBoxes``.
         unused_labels: task -> ids that have a label and no image.
 
     Raises:
@@ -174,11 +147,11 @@ class FolderDataset:
         if not (images := _list_files(folder / "rgb", _IMAGE_SUFFIXES, boundary)):
             raise ValueError(f"{folder / 'rgb'}: no images; {known}")
         self._images, self._ids = images, sorted(images)
-        self._labels: dict[str, _Masks | _Boxes] = {
-            e.name: _Boxes(e, folder, boundary) if isinstance(e, _Detection) else _Masks(e, folder, boundary)
-            for e in entries
+        self._labels = {
+            entry.name: labels for entry in entries if (labels := _open_labels(entry, folder, boundary)) is not None
         }
-        self.dropped_boxes = dict(sum((labels.dropped for labels in self._labels.values()), Counter[str]()))
+        dropped = (labels.dropped for labels in self._labels.values() if isinstance(labels, CocoBoxes))
+        self.dropped_boxes = dict(sum(dropped, Counter[str]()))
         self.unused_labels = {name: self._unused(labels) for name, labels in self._labels.items()}
 
     def __len__(self) -> int:
@@ -210,7 +183,7 @@ class FolderDataset:
         sx, sy = width / camera.width, height / camera.height
         return Camera(camera.fx * sx, camera.fy * sy, camera.cx * sx, camera.cy * sy, width, height)
 
-    def _unused(self, labels: _Masks | _Boxes) -> list[str]:
+    def _unused(self, labels: _Masks | CocoBoxes) -> list[str]:
         """Ids with a label and no image; all of them is an error, because nothing would be learnt without a word."""
         unused = sorted(labels.ids - self._images.keys())
         if unused and len(unused) == len(labels.ids):
@@ -221,9 +194,9 @@ class FolderDataset:
 class _Masks:
     """The label images of one dense task."""
 
-    def __init__(self, entry: _Semseg | _Depth | _Normals, folder: Path, boundary: Path | None) -> None:
-        self.path, self._entry, self.dropped = folder / entry.name, entry, Counter[str]()
-        self._files = _list_files(self.path, (".png",), boundary) if self.path.exists() else {}
+    def __init__(self, entry: _Semseg | _Depth | _Normals, path: Path, boundary: Path | None) -> None:
+        self.path, self._entry = path, entry
+        self._files = _list_files(path, (".png",), boundary)
         self.ids = set(self._files)
 
     def read(self, sample_id: str, size: tuple[int, int]) -> Target | None:
@@ -232,89 +205,25 @@ class _Masks:
             return None
         target = self._entry.read(path)
         height, width = target.valid.shape
-        _check_size(path, (width, height), size)
+        if (width, height) != size:
+            raise ValueError(f"{path}: size is {width}x{height}, the image is {size[0]}x{size[1]}")
         return target
 
 
-class _Boxes:
-    """The boxes of one detection task, as flat arrays that worker processes share."""
-
-    def __init__(self, entry: _Detection, folder: Path, boundary: Path | None) -> None:
-        self.path, self.dropped = folder / f"{entry.name}.json", Counter[str]()
-        self._spans: dict[str, tuple[slice, tuple[int, int]]] = {}
-        if self.path.exists():
-            _check_inside(self.path, boundary)
-            self._load(_validate(_Coco, read_bytes(self.path), self.path), entry)
-        self.ids = set(self._spans)
-
-    def read(self, sample_id: str, size: tuple[int, int]) -> Target | None:
-        if sample_id not in self._spans:
-            return None
-        span, listed = self._spans[sample_id]
-        _check_size(self.path, listed, size, f" of {sample_id!r}")
-        return BoxTarget(self._boxes[span].copy(), self._labels[span].copy())
-
-    def _load(self, coco: _Coco, entry: _Detection) -> None:
-        position = _positions([image.id for image in coco.images], self.path, "image id")
-        stems = [PurePosixPath(image.file_name).stem for image in coco.images]
-        _positions(stems, self.path, "image")
-        label = self._class_ids(coco, entry)
-        for note in coco.annotations:
-            if note.image_id not in position or note.category_id not in label:
-                ids = f"image_id {note.image_id!r} and category_id {note.category_id}"
-                raise ValueError(f"{self.path}: an annotation has {ids}, of which one is not listed")
-        owner = np.array([position[note.image_id] for note in coco.annotations], np.int64)
-        labels = np.array([label[note.category_id] for note in coco.annotations], np.int64)
-        sizes = np.array([(image.width, image.height) for image in coco.images], np.int64).reshape(-1, 2)
-        boxes, fault = _clip_boxes(np.array([note.bbox for note in coco.annotations]).reshape(-1, 4), sizes[owner])
-        fault[[note.iscrowd != 0 for note in coco.annotations]] = "crowd"
-        kept = np.flatnonzero(fault == "")
-        kept = kept[np.argsort(owner[kept], kind="stable")]
-        self._boxes, self._labels = boxes[kept], labels[kept]
-        self.dropped.update(fault[fault != ""].tolist())
-        bounds = np.searchsorted(owner[kept], np.arange(len(stems) + 1)).tolist()
-        for i, (stem, image) in enumerate(zip(stems, coco.images, strict=True)):
-            self._spans[stem] = slice(*bounds[i : i + 2]), (image.width, image.height)
-
-    def _class_ids(self, coco: _Coco, entry: _Detection) -> dict[int, int]:
-        """Category id -> class id; they are matched by name."""
-        _positions([category.id for category in coco.categories], self.path, "category id")
-        _positions([category.name for category in coco.categories], self.path, "category")
-        for category in coco.categories:
-            if category.name not in entry.classes:
-                known = f"classes of {entry.name!r}: {', '.join(entry.classes)}"
-                raise ValueError(f"{self.path}: unknown category {category.name!r}; {known}")
-        return {category.id: entry.classes.index(category.name) for category in coco.categories}
+def _open_labels(entry: _Entry, folder: Path, boundary: Path | None) -> _Masks | CocoBoxes | None:
+    """The labels of a task in a split; None where the split has none."""
+    path = folder / (f"{entry.name}.json" if isinstance(entry, _Detection) else entry.name)
+    if not path.exists():
+        return None
+    if not isinstance(entry, _Detection):
+        return _Masks(entry, path, boundary)
+    _check_inside(path, boundary)
+    return CocoBoxes(path, entry.classes)
 
 
 def list_splits(root: Path | str) -> list[str]:
     """Names of the folders of ``root`` that hold a folder ``rgb``, sorted."""
     return sorted(path.parent.name for path in Path(root).glob("*/rgb") if path.is_dir())
-
-
-def _clip_boxes(xywh: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners clipped to the images, float32 (N, 4), and why a box cannot be used, str (N,), empty where it can."""
-    corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    clipped = np.clip(corners, 0, np.tile(sizes, 2)).astype(np.float32)
-    faults = {
-        "not finite": ~np.isfinite(corners).all(axis=1),
-        "no area": ~(xywh[:, 2:] > 0).all(axis=1),
-        "outside": ~(clipped[:, 2:] > clipped[:, :2]).all(axis=1),
-    }
-    return clipped, np.select(list(faults.values()), list(faults), "").astype(object)
-
-
-def _positions(names: Sequence[Hashable], path: Path, what: str) -> dict[Any, int]:
-    """Name -> position, for names that must not repeat."""
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise ValueError(f"{path}: {what} {repeated[0]!r} is listed more than once")
-    return {name: position for position, name in enumerate(names)}
-
-
-def _check_size(path: Path, size: tuple[int, int], image: tuple[int, int], of: str = "") -> None:
-    if size != image:
-        raise ValueError(f"{path}: size{of} is {size[0]}x{size[1]}, the image is {image[0]}x{image[1]}")
 
 
 def _check_inside(path: Path, boundary: Path | None) -> None:
@@ -353,47 +262,11 @@ def _select(entries: list[_Entry], names: Sequence[str] | None, root: Path) -> l
     for name in names or [""]:
         if name not in known:
             raise ValueError(f"{root}: no task {name!r}; known: {', '.join(known)}")
-    _positions(names, root, "task")
+    positions(names, root, "task")
     return [known[name] for name in names]
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without aliases, which can grow without bounds, and without repeated keys, which hide one another."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for position, (key, _) in enumerate(node.value):
-            if key.value in keys[:position]:
-                raise yaml.MarkedYAMLError(problem=f"repeated key {key.value!r}", problem_mark=key.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def _read_description(path: Path) -> _Description:
-    data = read_bytes(path, max_bytes=1_000_000)
-    try:
-        values = yaml.load(data, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
-        raise ValueError(f"{path}:{line} {error.problem}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-    description: _Description = _validate(_Description, values, path)
-    _positions([entry.name for entry in description.tasks], path, "task")
+    description = validated(_Description, load_yaml(path), path)
+    positions([entry.name for entry in description.tasks], path, "task")
     return description
-
-
-def _validate(model: type[BaseModel], values: Any, path: Path) -> Any:
-    """Parsed values, or the bytes of a json file, as ``model``; the first fault becomes the message."""
-    try:
-        return model.model_validate_json(values) if isinstance(values, bytes) else model.model_validate(values)
-    except ValidationError as error:
-        # Unknown keys first: a misspelt key is also reported as a missing one.
-        first = min(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
-        key = ".".join(map(str, first["loc"]))
-        reason = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{path}: {key + ': ' if key else ''}{reason}") from error

@@ -9,6 +9,7 @@ from functools import partial
 
 import cv2
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from visionmtl.data.batch import collate
@@ -61,7 +62,9 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.arange(self.num_samples)
         if self.train:
-            order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, self.epoch]))).permutation(order)
+            order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, self.epoch]))).permutation(
+                order
+            )
         for batch in range(self.start, len(self)):
             indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             yield [(self.epoch, int(index)) for index in indices]
@@ -90,16 +93,27 @@ def make_loader(
         pin_memory=pin_memory,
         timeout=TIMEOUT if workers else 0,
         worker_init_fn=_init_worker if workers else None,
+        generator=torch.Generator(),  # of its own: starting an epoch must not draw from the model's random numbers
     )
     return loader, sampler
+
+
+def close_loader(loader: DataLoader[Batch]) -> None:
+    """End the workers of a loader, which otherwise live as long as the loader; it may be iterated again."""
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is not None:
+        iterator._shutdown_workers()  # torch has no public way
+        loader._iterator = None
 
 
 def _init_worker(_: int) -> None:
     """Workers leave signals to the main process, which stops them in order.
 
-    A group of their own keeps Ctrl-C, and a SIGTERM to the whole group, away from them.
+    A group of their own keeps a signal to the whole group (Ctrl-C, ``timeout``) away from them. They do end on SIGTERM,
+    by torch's handler: Python's exit sends it and waits. Workers whose main process is gone end within seconds.
     """
     cv2.setNumThreads(0)
-    os.setpgrp()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(signum, signal.SIG_DFL)
+    if os.name == "posix":
+        os.setpgrp()
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,9 +13,10 @@ from visionmtl.config import Config, FolderData
 from visionmtl.data.folder import FolderDataset
 from visionmtl.data.rooms import RoomsDataset
 from visionmtl.data.transforms import build_transform
-from visionmtl.losses import Criterion, build_loss
+from visionmtl.losses import Criterion
 from visionmtl.models.factory import create_model
 from visionmtl.models.multitask import MultiTaskModel
+from visionmtl.tasks import build_loss
 from visionmtl.types import MultiTaskDataset, TaskSpec
 from visionmtl.weighting import ConstantWeighting, LossWeighting
 

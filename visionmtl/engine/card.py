@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from visionmtl.config import Config, FolderData
-from visionmtl.metrics.multitask import METRICS
 from visionmtl.models.multitask import MultiTaskModel
+from visionmtl.tasks import TASKS
 
 
 def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any]) -> str:
@@ -20,8 +20,9 @@ def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any])
     rows = [
         f"| {spec.name} | {key} | {_number(record['metrics'][spec.name][key])} |"
         for spec in model.tasks
-        for key in METRICS[spec.kind].higher_is_better_by_key
+        for key in TASKS[spec.kind].metric.higher_is_better_by_key
     ]
+    split = config.data.val if isinstance(config.data, FolderData) else "val"
     data = f"`{config.data.root}`" if isinstance(config.data, FolderData) else "the procedural rooms of visionmtl"
     return "\n".join(
         [
@@ -31,8 +32,8 @@ def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any])
             "",
             "## Validation",
             "",
-            f"On split `{config.data.val if isinstance(config.data, FolderData) else 'val'}` of {data}; the checkpoint was",
-            "chosen on this split. Shares, IoU and AP in percent, angles in degrees, depth in metres.",
+            f"On split `{split}` of {data}; the checkpoint was chosen on this split.",
+            "Shares, IoU and AP are in percent, angles in degrees, depth in metres.",
             "",
             "| task | metric | value |",
             "|---|---|---|",

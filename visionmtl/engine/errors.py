@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+_ADVICE = {
+    "out of memory": "lower trainer.batch_size (and raise trainer.accumulate), or crop smaller in data.transforms",
+    "DataLoader worker": "a loader process died; lower data.workers, or give it more memory (or /dev/shm)",
+    "DataLoader timed out": "a loader process hangs; try data.workers=0 to see where",
+}
+"""Part of a message of torch -> what a user can do about it."""
+
 
 class RunError(RuntimeError):
     """A run that failed after it had started."""
 
 
 class NonFiniteLossError(RuntimeError):
-    """Names task, step and samples of a NaN or infinite loss."""
+    """Names task, step and samples of a NaN or infinite loss, or step and samples of such a gradient."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error of the program
@@ -24,8 +31,14 @@ class Interrupted(Exception):  # noqa: N818 - not an error of the program
 
 
 def last_line(error: BaseException) -> str:
-    """The message of an error in one line; of one from a loader worker, the line that says what happened there."""
+    """The message of an error in one line; of one from a loader worker, the line that says what happened there.
+
+    Faults of memory and of loader processes get a word of advice.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    return lines[-1].removeprefix("ValueError: ") if lines[0].startswith("Caught ") else lines[0]
+    if lines[0].startswith("Caught "):
+        return lines[-1].removeprefix("ValueError: ")
+    advice = [text for part, text in _ADVICE.items() if part in lines[0]]
+    return f"{lines[0].rstrip('. ')}: {advice[0]}" if advice else lines[0]

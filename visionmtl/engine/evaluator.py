@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from visionmtl.inference import Size, evaluation_mode, infer
 from visionmtl.metrics.multitask import MultiTaskMetrics
 from visionmtl.models.multitask import MultiTaskModel
-from visionmtl.types import Batch
+from visionmtl.tasks import TASKS
+from visionmtl.types import Batch, TaskSpec
 
 
 def evaluate(
@@ -19,6 +20,7 @@ def evaluate(
     batches: Iterable[Batch],
     device: torch.device,
     *,
+    tasks: Sequence[TaskSpec] | None = None,
     size: Size = None,
     on_batch: Callable[[Batch, dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] = bool,
@@ -28,9 +30,10 @@ def evaluate(
     Predictions are brought to the size of the labels. The modes of the modules are restored.
 
     Args:
-        model: the network; its tasks are evaluated.
-        batches: with targets for the model's tasks.
+        model: the network.
+        batches: with targets for the tasks.
         device: where the model is.
+        tasks: evaluate and compute these only; None for all tasks of the model.
         size: short side of what the network sees, see ``visionmtl.inference.infer``.
         on_batch: called with each batch and its predictions (progress, pictures).
         should_stop: polled after each batch.
@@ -38,11 +41,12 @@ def evaluate(
     Returns:
         The results, or None where ``should_stop`` ended the evaluation early.
     """
-    metrics = MultiTaskMetrics(model.tasks).to(device)
+    metrics = MultiTaskMetrics(tasks or model.tasks).to(device)
+    names = [spec.name for spec in tasks] if tasks else None
     with evaluation_mode(model):
         for batch in batches:
             moved = batch.to(device)
-            predictions = infer(model, moved.images, size)
+            predictions = infer(model, moved.images, size, tasks=names)
             metrics.update(predictions, moved.targets)
             if on_batch is not None:
                 on_batch(batch, predictions)
@@ -60,16 +64,15 @@ class PictureCollector:
         self.rows: list[list[np.ndarray]] = []
 
     def __call__(self, batch: Batch, predictions: dict[str, Any]) -> None:
-        from visionmtl.predict import task_result
-        from visionmtl.visualize import draw_prediction, draw_target
-
         for i in range(min(len(batch.images), self.count - len(self.rows))):
             image = batch.images[i].permute(1, 2, 0).cpu().numpy()
             row = [image]
             for spec in self.tasks:
                 target, scale = batch.sample_target(spec, i), spec.max_depth or None
-                row.append(np.full_like(image, 230) if target is None else draw_target(spec, target, image, scale))
-                row.append(draw_prediction(spec, task_result(spec, predictions[spec.name], i), image, scale))
+                result = TASKS[spec.kind].result
+                blank = np.full_like(image, 230)
+                row.append(blank if target is None else result.draw_target(spec, target, image, scale))
+                row.append(result.from_prediction(spec, predictions[spec.name][i]).draw(image, scale))
             self.rows.append(row)
 
     def sheet(self) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""Losses that are not finite are found and named without a host sync in the step."""
+"""Losses and gradients that are not finite are found and named, on CUDA without a host sync in the step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,40 +13,67 @@ from torch import Tensor
 from visionmtl.engine.errors import NonFiniteLossError
 
 
-class FiniteCheck:
-    """Looks at the losses of every step.
+@dataclass
+class _Pending:
+    """Numbers on their way to the host."""
 
-    On the CPU, and with ``immediate``, the check is done at once. On CUDA the losses are copied asynchronously and
-    looked at one step later: the run still stops, and no checkpoint is written before ``flush`` has passed.
+    values: Tensor
+    arrived: torch.cuda.Event
+    names: Sequence[str]
+    step: int
+    sample_ids: Sequence[str]
+
+
+class FiniteCheck:
+    """Looks at the losses and the gradient norm of every step.
+
+    On the CPU, and with ``immediate``, the check is done at once. On CUDA the numbers are copied asynchronously and
+    looked at in the next step: the run still stops, and no checkpoint is written before ``flush`` has passed.
+
+    Every method raises ``NonFiniteLossError``, for its own numbers or for those of the step before.
     """
 
     def __init__(self, tasks: Sequence[str], device: torch.device, immediate: bool) -> None:
-        self.tasks = list(tasks)
-        self.delayed = device.type == "cuda" and not immediate
-        self._pending: tuple[Tensor, torch.cuda.Event, int, list[str]] | None = None
+        self._losses = [f"loss of {task}" for task in tasks]
+        self._delayed = device.type == "cuda" and not immediate
+        self._pending: deque[_Pending] = deque()
 
-    def check(self, losses: Tensor, step: int, sample_ids: list[str]) -> None:
-        """Raise ``NonFiniteLossError`` for these losses, or, on CUDA, for those of the step before."""
-        self.flush()
-        if self.delayed:
-            host = torch.empty(losses.shape, pin_memory=True).copy_(losses.detach(), non_blocking=True)
-            event = torch.cuda.Event()
-            event.record()
-            self._pending = (host, event, step, sample_ids)
-        else:
-            self._raise_if_bad(losses, step, sample_ids)
+    def check_losses(self, losses: Tensor, step: int, sample_ids: Sequence[str]) -> None:
+        """Check the losses (T,) of a micro-batch."""
+        self._check(losses.detach(), self._losses, step, sample_ids)
+
+    def check_gradient(self, norm: Tensor, step: int, sample_ids: Sequence[str]) -> None:
+        """Check the norm, a scalar, of the whole gradient."""
+        self._check(norm.detach().view(1), ["gradient norm"], step, sample_ids)
 
     def flush(self) -> None:
         """Check what is still under way."""
-        if self._pending is not None:
-            host, event, step, sample_ids = self._pending
-            self._pending = None
-            event.synchronize()
-            self._raise_if_bad(host, step, sample_ids)
+        while self._pending:
+            self._check_first()
 
-    def _raise_if_bad(self, losses: Tensor, step: int, sample_ids: list[str]) -> None:
-        values = losses.detach().tolist()
-        bad = [f"{task} ({v})" for task, v in zip(self.tasks, values, strict=True) if not math.isfinite(v)]
-        if bad:
-            samples = ", ".join(sample_ids)
-            raise NonFiniteLossError(f"step {step}: loss of {', '.join(bad)} is not finite; samples: {samples}")
+    def _check(self, values: Tensor, names: Sequence[str], step: int, sample_ids: Sequence[str]) -> None:
+        while self._pending and self._pending[0].step < step:
+            self._check_first()
+        if self._delayed:
+            self._pending.append(_Pending(*_to_host(values), names, step, sample_ids))
+        else:
+            _raise_if_bad(values, names, step, sample_ids)
+
+    def _check_first(self) -> None:
+        first = self._pending.popleft()
+        first.arrived.synchronize()
+        _raise_if_bad(first.values, first.names, first.step, first.sample_ids)
+
+
+def _to_host(values: Tensor) -> tuple[Tensor, torch.cuda.Event]:
+    """A copy that is under way, and the event of its arrival."""
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return host, event
+
+
+def _raise_if_bad(values: Tensor, names: Sequence[str], step: int, sample_ids: Sequence[str]) -> None:
+    bad = [f"{name} is {v}" for name, v in zip(names, values.tolist(), strict=True) if not math.isfinite(v)]
+    if bad:
+        raise NonFiniteLossError(f"step {step}: {', '.join(bad)}; samples: {', '.join(sample_ids)}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from visionmtl.models.folder import write_atomic
+from visionmtl.engine.errors import RunError
 
 CSV_HEADER = ["step", "epoch", "split", "name", "value"]
 
@@ -21,64 +23,70 @@ class RunLogger:
     Args:
         folder: the run folder.
         tensorboard: whether to write events.
-        resume_step: drop lines of later steps, which a killed run wrote after its last checkpoint.
+        resume_step: the step that the run continues from; None for a new run.
+        sizes: what ``sizes`` gave at that step: what a killed run wrote after it is dropped.
     """
 
-    def __init__(self, folder: Path, tensorboard: bool, resume_step: int | None = None) -> None:
-        jsonl, table = folder / "metrics.jsonl", folder / "metrics.csv"
-        if resume_step is not None:
-            _keep_until(jsonl, table, resume_step)
-        fresh = not table.exists()
-        self._jsonl = jsonl.open("a", buffering=1)
-        self._csv_file = table.open("a", buffering=1, newline="")
-        self._csv = csv.writer(self._csv_file)
-        if fresh:
+    def __init__(
+        self, folder: Path, tensorboard: bool, resume_step: int | None = None, sizes: Mapping[str, int] | None = None
+    ) -> None:
+        self._paths = folder / "metrics.jsonl", folder / "metrics.csv"
+        for path in self._paths:
+            if sizes and path.exists() and path.stat().st_size > sizes[path.name]:
+                os.truncate(path, sizes[path.name])
+        self._jsonl, self._csv_file = (path.open("a", buffering=1, newline="\n") for path in self._paths)
+        self._csv = csv.writer(self._csv_file, lineterminator="\n")
+        if not self.sizes()["metrics.csv"]:
             self._csv.writerow(CSV_HEADER)
         self._writer = self._open_tensorboard(folder, resume_step) if tensorboard else None
 
     def log(self, split: str, step: int, epoch: int, values: Mapping[str, Any]) -> None:
-        """Write one line of values; nested mappings become ``a/b`` names in the table and TensorBoard."""
-        self._jsonl.write(json.dumps({"step": step, "epoch": epoch, "split": split, **json_safe(values)}) + "\n")
-        for name, value in _flat(values):
-            self._csv.writerow([step, epoch, split, name, value])
-            if self._writer is not None:
-                self._to_tensorboard("add_scalar", f"{split}/{name}", value, step)
+        """Write one line of values; nested mappings become ``a/b`` names in the table and TensorBoard.
+
+        Raises:
+            RunError: the files cannot be written.
+        """
+        flat = _flat(values)
+        try:
+            self._jsonl.write(json.dumps({"step": step, "epoch": epoch, "split": split, **json_safe(values)}) + "\n")
+            self._csv.writerows([step, epoch, split, name, value] for name, value in flat)
+        except OSError as error:
+            raise RunError(f"{self._paths[0]}: cannot be written ({error.strerror})") from error
+        for name, value in flat:
+            self._to_tensorboard("add_scalar", f"{split}/{name}", value, step)
 
     def picture(self, name: str, array: Any, step: int) -> None:
         """A picture (H, W, 3) uint8 for TensorBoard."""
-        if self._writer is not None:
-            self._to_tensorboard("add_image", name, array, step, dataformats="HWC")
+        self._to_tensorboard("add_image", name, array, step, dataformats="HWC")
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes written so far, by file name."""
+        return {path.name: path.stat().st_size for path in self._paths}
 
     def close(self) -> None:
-        self._jsonl.close()
-        self._csv_file.close()
-        if self._writer is not None:
-            self._writer.close()
+        for file in (self._jsonl, self._csv_file):
+            with suppress(OSError):  # complete lines are on the disk already; a full disk was reported by ``log``
+                file.close()
+        self._to_tensorboard("close")
 
     def _open_tensorboard(self, folder: Path, resume_step: int | None) -> Any:
-        from torch.utils.tensorboard import SummaryWriter
-
+        purge_step = None if resume_step is None else resume_step + 1  # events of this step and later are hidden
         try:
-            return SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step)  # type: ignore[no-untyped-call]
-        except OSError as error:
+            from torch.utils.tensorboard import SummaryWriter
+
+            return SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step)
+        except (ImportError, OSError) as error:
             warnings.warn(f"TensorBoard is off: {error}", stacklevel=2)
             return None
 
     def _to_tensorboard(self, method: str, *args: Any, **options: Any) -> None:
+        if self._writer is None:
+            return
         try:
             getattr(self._writer, method)(*args, **options)
         except Exception as error:  # a tracker must never stop training
             warnings.warn(f"TensorBoard is off from here on: {error}", stacklevel=2)
             self._writer = None
-
-
-def _keep_until(jsonl: Path, table: Path, step: int) -> None:
-    if jsonl.exists():
-        lines = [line for line in jsonl.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        write_atomic(jsonl, "".join(line for line in lines if json.loads(line)["step"] <= step).encode())
-    if table.exists():
-        header, *rows = [line for line in table.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        write_atomic(table, "".join([header, *(row for row in rows if int(row.split(",")[0]) <= step)]).encode())
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

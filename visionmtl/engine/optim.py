@@ -1,15 +1,16 @@
-"""Optimiser and learning rate schedule, both timm's."""
+"""Parameter groups, the optimiser and the learning rate schedule."""
 
 from __future__ import annotations
 
+import difflib
+import math
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
-from timm.scheduler import CosineLRScheduler, PolyLRScheduler, StepLRScheduler
-from timm.scheduler.scheduler import Scheduler
+from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]
 from torch import nn
 
+from visionmtl.engine.errors import last_line
 from visionmtl.models.multitask import MultiTaskModel
 
 
@@ -43,35 +44,63 @@ def make_optimizer(groups: list[dict[str, Any]], name: str, lr: float) -> torch.
     """Any timm optimiser by name.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or an optimiser that cannot be made here (some need a CUDA device or a package).
     """
-    if name not in list_optimizers():
-        raise ValueError(f"optimizer.name: unknown optimiser {name!r}; known: {', '.join(list_optimizers())}")
-    optimizer: torch.optim.Optimizer = create_optimizer_v2(groups, opt=name, lr=lr)
+    known = [str(optimizer) for optimizer in list_optimizers()]
+    if name not in known:
+        close = difflib.get_close_matches(name.lower(), known, n=3) or ["adamw", "sgd", "lamb"]
+        raise ValueError(f"optimizer.name: unknown optimiser {name!r}; timm has, among others, {', '.join(close)}")
+    try:
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(groups, opt=name, lr=lr)
+    except (ImportError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"optimizer.name: {name!r} cannot be used here: {last_line(error)}") from error
     return optimizer
 
 
-def make_schedule(
-    optimizer: torch.optim.Optimizer, name: str, lr: float, total_steps: int, warmup_steps: int, min_lr_scale: float
-) -> Scheduler:
-    """A schedule over optimiser steps: linear warm-up, then ``cosine``, ``poly`` (power 0.9) or ``constant``.
+class Schedule:
+    """The learning rate as a function of the optimiser step; it has no state.
 
-    It has no state of its own: ``step_update(n)`` sets the rate of step n.
+    Linear warm-up from 1 % of the peak, then ``cosine``, ``poly`` (power 0.9) or ``constant``; cosine and poly end at
+    ``min_lr_scale`` times the peak. A group's rate is multiplied by its ``lr_scale``.
+
+    Args:
+        optimizer: its groups are set.
+        name: the curve after the warm-up.
+        lr: peak.
+        total_steps: of the run, at least 1.
+        warmup_steps: at most ``total_steps - 1`` are used.
+        min_lr_scale: last rate over ``lr``.
     """
-    warmup_steps = min(warmup_steps, total_steps - 1)
-    common: dict[str, Any] = {
-        "t_in_epochs": False,
-        "warmup_t": warmup_steps,
-        "warmup_lr_init": lr * 0.01,
-        "warmup_prefix": True,
-    }
-    decay_steps = max(total_steps - warmup_steps, 1)
-    if name == "constant":
-        common.pop("warmup_prefix")
-        schedule: Scheduler = StepLRScheduler(optimizer, decay_t=total_steps + 1, decay_rate=1.0, **common)
-    elif name == "poly":
-        schedule = PolyLRScheduler(optimizer, t_initial=decay_steps, power=0.9, lr_min=lr * min_lr_scale, **common)
-    else:
-        schedule = CosineLRScheduler(optimizer, t_initial=decay_steps, lr_min=lr * min_lr_scale, **common)
-    schedule.step_update(0)
-    return schedule
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        name: str,
+        lr: float,
+        total_steps: int,
+        warmup_steps: int,
+        min_lr_scale: float,
+    ) -> None:
+        self._optimizer = optimizer
+        self._name = name
+        self._lr = lr
+        self._warmup = min(warmup_steps, total_steps - 1)
+        self._decay = total_steps - self._warmup
+        self._min = min_lr_scale
+        self.set(0)
+
+    def set(self, step: int) -> None:
+        """Set the rates for the step that follows ``step`` finished ones."""
+        rate = self._lr * self.scale(step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+
+    def scale(self, step: int) -> float:
+        """The rate over its peak."""
+        if step < self._warmup:
+            return 0.01 + 0.99 * step / self._warmup
+        if self._name == "constant":
+            return 1.0
+        done = min((step - self._warmup) / self._decay, 1.0)
+        curve = (1 - done) ** 0.9 if self._name == "poly" else (1 + math.cos(math.pi * done)) / 2
+        return self._min + (1 - self._min) * curve

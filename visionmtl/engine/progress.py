@@ -1,4 +1,4 @@
-"""The progress bar of training and evaluation."""
+"""What training and evaluation print: a progress bar, and lines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print text as it is: paths with brackets are no markup, and long lines are not cut to the width of a terminal."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class ProgressBar:
@@ -21,6 +26,7 @@ class ProgressBar:
             TextColumn("{task.fields[text]}"),
             console=console,
             transient=True,
+            disable=not (console.is_terminal or console.is_jupyter),  # a log file gets lines only
         )
         self._task = self._progress.add_task(title, total=total, completed=done, text="")
 
@@ -28,7 +34,9 @@ class ProgressBar:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
     def __call__(self, count: int, text: str | None = None) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
-import platform
-import subprocess
-import sys
-import time
+from contextlib import suppress
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +17,16 @@ from visionmtl.config import Config
 from visionmtl.configfile import dump_config
 from visionmtl.engine.card import model_card
 from visionmtl.engine.checkpoint import load_checkpoint
+from visionmtl.engine.environment import command, environment, hardware
 from visionmtl.engine.errors import RunError, last_line
 from visionmtl.engine.logging import json_safe
+from visionmtl.engine.progress import say
 from visionmtl.engine.trainer import Trainer
-from visionmtl.models.folder import save_model, write_atomic
+from visionmtl.files import read_json, write_atomic
+from visionmtl.models.folder import save_model
 
 RESUME_HINT = "give --resume auto to continue it, or another --output-dir"
+_STAMP = "[0-9]" * 8 + "-" + "[0-9]" * 6
 
 
 def train(
@@ -40,81 +41,72 @@ def train(
 ) -> Path:
     """Train a config and leave a complete run folder.
 
+    The folder holds ``config.yaml``, ``env.json`` (a list: one entry per start), ``metrics.jsonl``, ``metrics.csv``,
+    ``checkpoints/``, ``pictures/``, ``tensorboard/`` and, in the end, ``model/`` with the best weights.
+
     Args:
         config: the run.
         name: of the config; names the run folder.
         output_dir: the run folder itself; None makes ``<config.output_dir>/<name>-<time>``.
-        resume: None, ``auto`` (the last checkpoint of the run folder, or a fresh start) or a checkpoint file.
+        resume: None, ``auto`` (the last checkpoint of the run folder, or a fresh start) or a checkpoint file. A
+            checkpoint of another run folder is continued in ``output_dir``, where logs and best weights begin anew.
         device: where to train.
         limit_batches: at most so many batches per epoch and evaluation.
         console: where to print.
 
     Returns:
         The run folder.
+
+    Raises:
+        ValueError: a mistake of the user, found before the first step.
+        RunError: the run failed.
+        Interrupted: a signal came; the state is saved.
     """
-    start = time.perf_counter()
     checkpoint = _find_checkpoint(config, name, output_dir, resume)
-    if resume == "auto":
-        console.print(f"resuming from {checkpoint}" if checkpoint else "no checkpoint to resume from: starting fresh")
-    folder = checkpoint.parent.parent if checkpoint and output_dir is None else output_dir
-    folder = _run_folder(config, name, folder, resuming=checkpoint is not None)
-    trainer = Trainer(
-        config, folder, device, resume=checkpoint, limit_batches=limit_batches, console=console
-    )
-    write_atomic(folder / "config.yaml", dump_config(config).encode())
-    write_atomic(folder / "env.json", (json.dumps(environment(device), indent=2) + "\n").encode())
-    console.print(trainer.model.summary(), highlight=False)
-    console.print(f"run folder {folder}", highlight=False)
+    if resume is not None:
+        say(console, f"resuming from {checkpoint}" if checkpoint else "no checkpoint to resume from: starting fresh")
+    folder = _run_folder(config, name, output_dir, checkpoint)
     try:
+        trainer = Trainer(config, folder, device, resume=checkpoint, limit_batches=limit_batches, console=console)
+    except ValueError:
+        with suppress(OSError):  # a folder that is not empty stays
+            folder.rmdir()
+        raise
+    try:
+        _describe(folder, config, device)
+        say(console, trainer.model.summary())
+        say(console, f"run folder {folder}")
         trainer.fit()
+        publish(trainer)
     except (ValueError, OSError, RuntimeError) as error:
         raise RunError(last_line(error)) from error
-    publish(trainer, folder, device, time.perf_counter() - start)
-    console.print(f"done: the best model is in {folder / 'model'}", highlight=False)
+    say(console, f"done: the best model is in {folder / 'model'}")
     return folder
 
 
-def publish(trainer: Trainer, folder: Path, device: torch.device, seconds: float) -> None:
-    """Write the best weights of a finished run as a model folder."""
-    best = load_checkpoint(folder / "checkpoints" / "best.pt")
+def publish(trainer: Trainer) -> None:
+    """Write the best weights of a finished run as the model folder ``model``."""
+    best = load_checkpoint(trainer.checkpoints / "best.pt")
     model = trainer.evaluated_model
     model.load_state_dict(best["ema"] or best["model"])
-    record = {
+    record: dict[str, Any] = {
         "metrics": json_safe(best["results"]),
         "data": trainer.config.data.type,
-        "command": " ".join(["visionmtl", *sys.argv[1:]]),
-        "hardware": environment(device)["device"],
-        "training_minutes": round(seconds / 60, 1),
+        "command": command(),
+        "hardware": hardware(trainer.device),
+        "training_minutes": round(trainer.progress.seconds / 60, 1),
         "visionmtl_version": __version__,
     }
-    save_model(model, folder / "model", model_card(model, trainer.config, record), extra={"record": record})
+    card = model_card(model, trainer.config, record)
+    save_model(model, trainer.folder / "model", card, extra={"record": record})
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """What a run depends on beside its config: versions, device, commit, command."""
-    packages = ("torch", "torchvision", "timm", "albumentations", "numpy", "torchmetrics", "opencv-python-headless")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-    return {
-        "visionmtl": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {package: metadata.version(package) for package in packages},
-        "device": name,
-        "commit": _commit(),
-        "command": sys.argv,
-        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the source tree, where there is one."""
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
+def _describe(folder: Path, config: Config, device: torch.device) -> None:
+    """Write what is needed to repeat the run, before its first step."""
+    write_atomic(folder / "config.yaml", dump_config(config).encode())
+    path = folder / "env.json"
+    starts = [*(read_json(path) if path.exists() else []), environment(device)]
+    write_atomic(path, (json.dumps(starts, indent=2) + "\n").encode())
 
 
 def _find_checkpoint(config: Config, name: str, output_dir: Path | None, resume: str | None) -> Path | None:
@@ -126,18 +118,27 @@ def _find_checkpoint(config: Config, name: str, output_dir: Path | None, resume:
             raise ValueError(f"--resume: no file {resume!r}; give a checkpoint (RUN/checkpoints/last.pt) or auto")
         return path
     if output_dir is not None:
-        found = [output_dir / "checkpoints" / "last.pt"]
-    else:
-        found = sorted(Path(config.output_dir).glob(f"{name}-*/checkpoints/last.pt"), key=lambda p: p.stat().st_mtime)
-    return found[-1] if found and found[-1].is_file() else None
+        found = [path for path in [output_dir / "checkpoints" / "last.pt"] if path.is_file()]
+    else:  # the time in the name keeps out the runs of a config whose name only begins the same
+        found = list(Path(config.output_dir).glob(f"{glob.escape(name)}-{_STAMP}*/checkpoints/last.pt"))
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _run_folder(config: Config, name: str, folder: Path | None, resuming: bool) -> Path:
-    if folder is None:
+def _run_folder(config: Config, name: str, folder: Path | None, checkpoint: Path | None) -> Path:
+    own = (
+        checkpoint.resolve().parent.parent if checkpoint and checkpoint.resolve().parent.name == "checkpoints" else None
+    )
+    if folder is None and checkpoint is None:
         return _fresh_folder(Path(config.output_dir) / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
+    if folder is None:
+        if checkpoint is None or own is None:
+            raise ValueError(
+                f"--resume: {str(checkpoint)!r} lies in no run folder; say where to go on with --output-dir"
+            )
+        folder = checkpoint.parent.parent
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--output-dir: {str(folder)!r} is a file")
-    if not resuming and folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()) and folder.resolve() != own:
         raise ValueError(f"--output-dir: {str(folder)!r} is not empty; {RESUME_HINT}")
     try:
         folder.mkdir(parents=True, exist_ok=True)

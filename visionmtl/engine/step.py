@@ -31,6 +31,11 @@ def forward_losses(parts: StepParts, batch: Batch) -> Tensor:
 
 
 def backward(parts: StepParts, losses: Tensor, batch: Batch, accumulate: int) -> None:
-    """Add the gradient of the weighted loss over ``accumulate`` to ``.grad``."""
+    """Add the gradient of the weighted loss over ``accumulate`` to ``.grad``.
+
+    Losses are normalised by the valid pixels or positives of their own micro-batch: accumulation averages micro-batch
+    losses. That is the loss of one large batch where the micro-batches have the same number of valid pixels. A task
+    that some micro-batches have no truth for counts as 0 there.
+    """
     present = [count > 0 for count in batch.annotated.values()]
     (parts.weighting(losses, present) / accumulate).backward()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from visionmtl.metrics.base import TaskMetric
 from visionmtl.types import DenseTargets, TaskSpec
 
 _ERRORS = ("abs_err", "abs_rel", "sq_rel", "square", "log_square", "log", "log10", "delta1", "delta2", "delta3")
 
 
-class DepthMetric(Metric):
+class DepthMetric(TaskMetric):
     """The usual depth errors (Eigen et al. 2014, https://arxiv.org/abs/1406.2283) of prediction p and truth g.
 
     - ``abs_err`` mean |p - g| and ``rmse`` sqrt(mean (p - g)^2), metres; ``sq_rel`` mean (p - g)^2 / g, metres
@@ -34,7 +34,6 @@ class DepthMetric(Metric):
         ValueError: not 0 < min_depth < max_depth.
     """
 
-    full_state_update: bool = False
     headline: ClassVar[str] = "rmse"
     score_key: ClassVar[str] = "delta1"
     higher_is_better_by_key: ClassVar[dict[str, bool]] = {
@@ -68,7 +67,7 @@ class DepthMetric(Metric):
         self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     @classmethod
-    def from_task(cls, task: TaskSpec) -> DepthMetric:
+    def from_task(cls, task: TaskSpec) -> Self:
         return cls(task.max_depth)
 
     def update(self, prediction: Tensor, targets: DenseTargets) -> None:

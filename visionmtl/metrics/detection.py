@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.detection import MeanAveragePrecision
 
+from visionmtl.metrics.base import TaskMetric
 from visionmtl.types import BoxTargets, Detections, TaskSpec
 
 _KEYS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100")
 
 
-class DetectionMetric(Metric):
+class DetectionMetric(TaskMetric):
     """COCO's box AP and AR (https://cocodataset.org/#detection-eval) in percent, with at most 100 boxes per image.
 
     ``map`` is the mean over classes and IoU thresholds 0.50, 0.55 .. 0.95; ``map_50`` and ``map_75`` use one threshold;
@@ -28,7 +28,6 @@ class DetectionMetric(Metric):
         classes: class names, their position is the class id.
     """
 
-    full_state_update: bool = False
     headline: ClassVar[str] = "map"
     score_key: ClassVar[str] = "map"
     higher_is_better_by_key: ClassVar[dict[str, bool]] = dict.fromkeys(_KEYS, True)
@@ -48,7 +47,7 @@ class DetectionMetric(Metric):
             self.add_state(state, [], dist_reduce_fx="cat")
 
     @classmethod
-    def from_task(cls, task: TaskSpec) -> DetectionMetric:
+    def from_task(cls, task: TaskSpec) -> Self:
         return cls(task.classes)
 
     def update(self, prediction: Sequence[Detections], targets: BoxTargets) -> None:

@@ -13,21 +13,8 @@ from rich.table import Table
 from torch import Tensor
 from torchmetrics import Metric
 
-from visionmtl.metrics.depth import DepthMetric
-from visionmtl.metrics.detection import DetectionMetric
-from visionmtl.metrics.normals import NormalsMetric
-from visionmtl.metrics.semseg import SemSegMetric
+from visionmtl.tasks import TASKS
 from visionmtl.types import DenseTargets, Detections, Targets, TaskSpec
-
-TaskMetric = SemSegMetric | DepthMetric | NormalsMetric | DetectionMetric
-
-METRICS: dict[str, type[TaskMetric]] = {
-    "semseg": SemSegMetric,
-    "depth": DepthMetric,
-    "normals": NormalsMetric,
-    "detection": DetectionMetric,
-}
-"""Task kind -> metric. The class names the keys that enter the score and delta_m, and which of them should be high."""
 
 Results = Mapping[str, Mapping[str, Any]]
 """Task -> key -> value, as ``MultiTaskMetrics.compute`` gives it."""
@@ -64,7 +51,7 @@ class MultiTaskMetrics:
         names = [task.name for task in tasks]
         if len({*names, "samples"}) != len(names) + 1:
             raise ValueError(f"metrics: task names must differ from each other and from 'samples', got {names}")
-        self.metrics: dict[str, Metric] = {task.name: METRICS[task.kind].from_task(task) for task in tasks}
+        self.metrics: dict[str, Metric] = {task.name: TASKS[task.kind].metric.from_task(task) for task in tasks}
         self._counter = _SampleCounter(len(tasks))
 
     def update(self, predictions: Mapping[str, Tensor | Sequence[Detections]], targets: Mapping[str, Targets]) -> None:
@@ -121,7 +108,7 @@ def validation_score(results: Results, tasks: Sequence[TaskSpec]) -> float:
     that no task outweighs the others by its unit. Tasks that are nan (not annotated in the split) are left out; a
     prediction that is not finite fails the shares and lowers the score. Nan where all tasks are nan.
     """
-    shares = [float(results[task.name][METRICS[task.kind].score_key]) for task in tasks]
+    shares = [float(results[task.name][TASKS[task.kind].metric.score_key]) for task in tasks]
     known = [share for share in shares if not math.isnan(share)]
     return fmean(known) if known else math.nan
 
@@ -166,8 +153,10 @@ def delta_m(results: Results, single_task: Results, tasks: Sequence[TaskSpec]) -
     """
     if not tasks:
         raise ValueError("delta_m: expected at least one task, got none")
-    per_task = {task.name: _gain(results, single_task, task, METRICS[task.kind].headline) for task in tasks}
-    all_gains = [_gain(results, single_task, task, key) for task in tasks for key in METRICS[task.kind].delta_m_keys]
+    per_task = {task.name: _gain(results, single_task, task, TASKS[task.kind].metric.headline) for task in tasks}
+    all_gains = [
+        _gain(results, single_task, task, key) for task in tasks for key in TASKS[task.kind].metric.delta_m_keys
+    ]
     return DeltaM(fmean(per_task.values()), -fmean(all_gains), per_task)
 
 
@@ -180,7 +169,7 @@ def _gain(results: Results, single_task: Results, task: TaskSpec, key: str) -> f
     if base == 0:
         return math.nan
     change = 100 * (ours - base) / base
-    return change if METRICS[task.kind].higher_is_better_by_key[key] else -change
+    return change if TASKS[task.kind].metric.higher_is_better_by_key[key] else -change
 
 
 def format_table(results: Results, tasks: Sequence[TaskSpec]) -> Table:
@@ -188,7 +177,7 @@ def format_table(results: Results, tasks: Sequence[TaskSpec]) -> Table:
     table = Table("task", "metric", "", "value")
     table.columns[-1].justify = "right"
     for task in tasks:
-        metric = METRICS[task.kind]
+        metric = TASKS[task.kind].metric
         for i, (key, higher) in enumerate(metric.higher_is_better_by_key.items()):
             value = float(results[task.name][key])
             text = "n/a" if math.isnan(value) else f"{value:#.4g}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from visionmtl.metrics.base import TaskMetric
 from visionmtl.types import DenseTargets, TaskSpec
 
 _THRESHOLDS = (11.25, 22.5, 30.0)
@@ -15,7 +15,7 @@ _BINS_PER_DEGREE = 100
 _NUM_BINS = 180 * _BINS_PER_DEGREE + 1
 
 
-class NormalsMetric(Metric):
+class NormalsMetric(TaskMetric):
     """Mean and median angle in degrees, and percent of pixels below 11.25, 22.5 and 30 degrees (Fouhey et al. 2013).
 
     The median is that of all valid pixels of the split, not a mean of medians of batches. It comes from a histogram
@@ -25,7 +25,6 @@ class NormalsMetric(Metric):
     that is not finite makes the mean nan and counts as 180 degrees in the median and the shares.
     """
 
-    full_state_update: bool = False
     headline: ClassVar[str] = "mean"
     # A threshold near the mean error of published NYUv2 models (18 to 28 degrees) neither saturates nor starts at 0,
     # and unlike 11.25 it lies well above the noise of normals that were computed from a depth sensor.
@@ -50,7 +49,7 @@ class NormalsMetric(Metric):
         self.add_state("within", torch.zeros(len(_THRESHOLDS), dtype=torch.int64), dist_reduce_fx="sum")
 
     @classmethod
-    def from_task(cls, task: TaskSpec) -> NormalsMetric:
+    def from_task(cls, task: TaskSpec) -> Self:
         return cls()
 
     def update(self, prediction: Tensor, targets: DenseTargets) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from visionmtl.metrics.base import TaskMetric
 from visionmtl.types import DenseTargets, TaskSpec
 
 
-class SemSegMetric(Metric):
+class SemSegMetric(TaskMetric):
     """IoU_c = TP / (TP + FP + FN) in percent, from counts summed over the split (not averaged over images or batches).
 
     ``miou`` is the mean over the classes whose union is not empty, that is, which occur in the truth or are predicted;
@@ -22,7 +22,6 @@ class SemSegMetric(Metric):
         classes: class names, their position is the class id.
     """
 
-    full_state_update: bool = False
     headline: ClassVar[str] = "miou"
     score_key: ClassVar[str] = "miou"
     higher_is_better_by_key: ClassVar[dict[str, bool]] = {"miou": True, "pixel_accuracy": True}
@@ -37,7 +36,7 @@ class SemSegMetric(Metric):
         self.add_state("counts", torch.zeros(len(self.classes) ** 2 + 1, dtype=torch.int64), dist_reduce_fx="sum")
 
     @classmethod
-    def from_task(cls, task: TaskSpec) -> SemSegMetric:
+    def from_task(cls, task: TaskSpec) -> Self:
         return cls(task.classes)
 
     def update(self, prediction: Tensor, targets: DenseTargets) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ class Backbone(nn.Module):
         stages: four modules NCHW -> NCHW whose composition is the backbone (the stem is in the first), or None where
             the backbone cannot be cut between stages.
         mean, std: pixel statistics of the pretrained weights, for RGB in 0..1.
+        unread: names of the parameters that do not act on c2, c3, c4 and c5.
     """
 
     stages: nn.ModuleList | None
@@ -41,13 +43,15 @@ class Backbone(nn.Module):
         self.strides = list(STRIDES)
         self.mean = tuple(pretrained_cfg.get("mean") or (0.5, 0.5, 0.5))
         self.std = tuple(pretrained_cfg.get("std") or (0.5, 0.5, 0.5))
+        self.unread: list[frozenset[str]] = [frozenset()] * len(STRIDES)
 
     def forward(self, x: Tensor) -> Pyramid:
         raise NotImplementedError
 
     def parameters_reaching(self, levels: Sequence[int]) -> list[nn.Parameter]:
-        """The parameters on which the maps ``levels`` (0 is c2) of a top-down decoder's output depend."""
-        return list(self.parameters())
+        """The parameters on which the maps ``levels`` (0 is c2) depend."""
+        unread = frozenset.intersection(*(self.unread[level] for level in levels))
+        return [p for name, p in self.named_parameters() if name not in unread]
 
 
 class _Stage(nn.Sequential):
@@ -58,7 +62,9 @@ class _Stage(nn.Sequential):
         self.nhwc_in, self.nhwc_out = nhwc_in, nhwc_out
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x.permute(0, 2, 3, 1) if self.nhwc_in else x)
+        x = x.permute(0, 2, 3, 1) if self.nhwc_in else x
+        for module in self:
+            x = module(x)
         return x.permute(0, 3, 1, 2).contiguous() if self.nhwc_out else x
 
 
@@ -98,7 +104,8 @@ class WholeBackbone(Backbone):
     """
 
     def __init__(self, name: str, net: nn.Module, pretrained_cfg: dict[str, Any]) -> None:
-        reductions, channels = net.feature_info.reduction(), net.feature_info.channels()
+        info: Any = net.feature_info
+        reductions, channels = info.reduction(), info.channels()
         plain = len(set(reductions)) == 1
         taps = [len(reductions) - 1] if plain else _strided_taps(name, reductions)
         super().__init__(name, [channels[i] for i in taps] * (4 if plain else 1), pretrained_cfg)
@@ -116,11 +123,6 @@ class WholeBackbone(Backbone):
         maps = [maps[i] for i in self.taps]
         return self.pyramid(maps[0]) if self.pyramid is not None else maps
 
-    def parameters_reaching(self, levels: Sequence[int]) -> list[nn.Parameter]:
-        if self.pyramid is None:
-            return list(self.parameters())
-        return [*self.net.parameters(), *self.pyramid.branches[min(levels) :].parameters()]
-
 
 def create_backbone(name: str, pretrained: bool | str | Path = False) -> Backbone:
     """Build any timm backbone that gives feature maps.
@@ -134,39 +136,38 @@ def create_backbone(name: str, pretrained: bool | str | Path = False) -> Backbon
         ValueError: unknown name, no feature maps at strides 4 to 32 or one plain map, weights not to be had.
     """
     if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('_')[0].split('.')[0]}*")[:5]
-        raise ValueError(f"backbone {name!r} is not a timm model; see timm.list_models()" + _suggestion(close))
-    net, feature_options = _create_net(name, pretrained)
-    pretrained_cfg = timm.get_pretrained_cfg(name)
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        suggestion = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise ValueError(f"backbone {name!r} is not a timm model; see timm.list_models(){suggestion}")
+    try:
+        pretrained_cfg: Any = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # a tag that the model does not have
+        raise ValueError(f"backbone {name!r}: {one_line(error)}") from error
     cfg = pretrained_cfg.to_dict() if pretrained_cfg is not None else {}
-    if feature_options or isinstance(net, FeatureListNet):
-        return StagedBackbone(name, net, cfg)
-    backbone = WholeBackbone(name, net, cfg)
-    _check_takes_any_size(backbone)
+    net = _create_net(name, pretrained)
+    staged = isinstance(net, FeatureListNet)
+    backbone = StagedBackbone(name, net, cfg) if staged else WholeBackbone(name, net, cfg)
+    _probe(backbone)
     return backbone
 
 
-def _suggestion(names: Sequence[str]) -> str:
-    return f"; did you mean one of {', '.join(names)}?" if names else ""
-
-
-def _create_net(name: str, pretrained: bool | str | Path) -> tuple[nn.Module, dict[str, Any]]:
+def _create_net(name: str, pretrained: bool | str | Path) -> Any:
     """The timm feature network, as a list of modules where timm can give one."""
     entry = inspect.getmodule(timm.model_entrypoint(name))
     # timm serves these families through a class of their own, but their module lists are exact (tested).
     listed = entry is not None and entry.__name__.rsplit(".", 1)[-1] in ("efficientnet", "mobilenetv3")
     features: dict[str, Any] = {"feature_cls": "list", "feature_cfg": {"flatten_sequential": True}} if listed else {}
     weights = weights_options(name, pretrained)
-    for size_options in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+    attempts: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    for size_options in attempts:
         try:
-            net = timm.create_model(name, features_only=True, **features, **size_options, **weights)
+            return timm.create_model(name, features_only=True, **features, **size_options, **weights)
         except TypeError as error:  # the family has no such option
             if not size_options or "unexpected keyword" not in str(error):
                 raise
-        except (RuntimeError, AttributeError, AssertionError) as error:
-            raise ValueError(f"backbone {name!r}: timm cannot build it as a feature extractor: {one_line(error)}") from error
-        else:
-            return net, features
+        except (RuntimeError, AttributeError, AssertionError, OSError) as error:
+            what = f"timm cannot build it as a feature extractor (pretrained: {pretrained})"
+            raise ValueError(f"backbone {name!r}: {what}: {one_line(error)}") from error
     raise AssertionError("the last attempt has no options")
 
 
@@ -178,13 +179,34 @@ def _strided_taps(name: str, reductions: Sequence[int]) -> list[int]:
     return [max(i for i, r in enumerate(reductions) if r == s) for s in STRIDES]
 
 
-def _check_takes_any_size(backbone: WholeBackbone) -> None:
+def _probe(backbone: Backbone) -> None:
+    """Try an image that is neither square nor of the pretrained size; note on which parameters each map depends."""
     training = backbone.training
     backbone.eval()
     try:
-        with torch.no_grad():
-            backbone(torch.zeros(1, 3, 64, 96))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise ValueError(f"backbone {backbone.name!r} works at one image size only: {one_line(error)}") from error
+        with torch.enable_grad():
+            pyramid = backbone(torch.zeros(1, 3, 64, 96))
+    except (RuntimeError, AssertionError, ValueError, TypeError, AttributeError) as error:
+        what = "does not take images of any size, a 64 x 96 one fails"
+        raise ValueError(f"backbone {backbone.name!r} {what}: {one_line(error)}") from error
     finally:
         backbone.train(training)
+    sizes, expected = [tuple(c.shape[-2:]) for c in pyramid], [(64 // s, 96 // s) for s in STRIDES]
+    if sizes != expected:
+        raise ValueError(f"backbone {backbone.name!r} gives maps of {sizes} on a 64 x 96 image, needed are {expected}")
+    if all(c.requires_grad for c in pyramid):  # not so in inference mode
+        names = {id(p): name for name, p in backbone.named_parameters()}
+        backbone.unread = [frozenset(names[p] for p in names.keys() - _leaves(c)) for c in pyramid]
+
+
+def _leaves(x: Tensor) -> set[int]:
+    """The ids of the parameters in the autograd graph of ``x``."""
+    found, seen, stack = set(), set(), [x.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            stack.extend(following for following, _ in node.next_functions)
+            if isinstance(variable := getattr(node, "variable", None), nn.Parameter):
+                found.add(id(variable))
+    return found

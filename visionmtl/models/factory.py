@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from visionmtl.models.backbone import Backbone, create_backbone
 from visionmtl.models.decoders import DECODERS
 from visionmtl.models.heads.base import Head
@@ -15,6 +17,9 @@ from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.models.sharing import SHARING
 from visionmtl.tasks import TASKS
 from visionmtl.types import TaskSpec
+
+CONFIG_KEYS = ("backbone", "tasks", "sharing", "decoder", "decoder_channels", "heads", "input_size")
+"""What ``MultiTaskModel.config`` holds. Never ``pretrained``: a published model must not fetch weights of its own."""
 
 
 def create_model(
@@ -41,12 +46,12 @@ def create_model(
         input_size: (height, width) of the training images, used by evaluation and prediction.
 
     Raises:
-        ValueError: an unknown name (the known ones are listed), repeated tasks, options a head does not have.
+        ValueError: an unknown name (the known ones are listed), repeated tasks, options a head does not have, an
+            ``input_size`` that is not two positive numbers.
     """
     tasks = list(tasks)
-    names = [spec.name for spec in tasks]
-    if not tasks or len(set(names)) != len(names):
-        raise ValueError(f"tasks must be a non-empty list without repeated names, got {names}")
+    names = _check_names(tasks)
+    size = _check_size(input_size)
     head_options = {task: dict(options) for task, options in (heads or {}).items()}
     if unknown := sorted(set(head_options) - set(names)):
         raise ValueError(f"model.heads: unknown tasks {unknown}; the model has {names}")
@@ -70,22 +75,49 @@ def create_model(
         "decoder": decoder,
         "decoder_channels": decoder_channels,
         "heads": head_options,
-        "input_size": list(input_size) if input_size else None,
+        "input_size": list(size) if size else None,
     }
     built = {spec.name: _build_head(spec, decoder_channels, head_options.get(spec.name, {})) for spec in tasks}
-    return MultiTaskModel(trunk, built, tasks, config, tuple(input_size) if input_size else None)
+    return MultiTaskModel(trunk, built, tasks, config, size)
 
 
 def create_model_from_config(config: Mapping[str, Any]) -> MultiTaskModel:
-    """Rebuild a network from its ``config``, without pretrained weights."""
+    """Rebuild a network from its ``config``, without pretrained weights.
+
+    Raises:
+        ValueError: a key that no ``MultiTaskModel.config`` has (``pretrained`` is one of them), no backbone or tasks,
+            and what ``create_model`` raises.
+    """
+    if unknown := sorted(str(key) for key in config if key not in CONFIG_KEYS):
+        raise ValueError(f"model config: unknown keys {unknown}; known: {', '.join(CONFIG_KEYS)}")
+    if missing := [key for key in ("backbone", "tasks") if key not in config]:
+        raise ValueError(f"model config: missing keys {missing}")
     values = dict(config)
     tasks = [TaskSpec.from_dict(task) for task in values.pop("tasks")]
     return create_model(values.pop("backbone"), tasks, **values)
 
 
+def _check_names(tasks: Sequence[TaskSpec]) -> list[str]:
+    names = [spec.name for spec in tasks]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"tasks must be a non-empty list without repeated names, got {names}")
+    if taken := [name for name in names if hasattr(nn.ModuleDict(), name)]:
+        raise ValueError(f"task names {taken} are attributes of torch modules; choose others")
+    return names
+
+
+def _check_size(input_size: Sequence[int] | None) -> tuple[int, int] | None:
+    if input_size is None:
+        return None
+    if len(input_size) != 2 or min(input_size) < 1:
+        raise ValueError(f"model.input_size must be (height, width) in pixels, got {list(input_size)}")
+    return input_size[0], input_size[1]
+
+
 def _build_head(spec: TaskSpec, in_channels: int, options: Mapping[str, Any]) -> Head:
     head_class = TASKS[spec.kind].head
-    known = [name for name in inspect.signature(head_class.build).parameters if name not in ("spec", "in_channels", "strides")]
+    parameters = inspect.signature(head_class.build).parameters
+    known = [name for name in parameters if name not in ("spec", "in_channels", "strides")]
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"model.heads.{spec.name}: unknown options {unknown}; known: {known}")
     return head_class.build(spec, in_channels, [4, 8, 16, 32], **options)

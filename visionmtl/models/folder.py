@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from visionmtl import __version__
+from visionmtl.files import read_json, write_atomic
 from visionmtl.types import TaskSpec
 
 if TYPE_CHECKING:
@@ -153,39 +152,6 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: Pa
             hint = "; every key starts with 'module.': store the state dict of the wrapped model, wrapper.module"
         raise ValueError(f"{source}: the weights do not fit the model: {', '.join(parts)}{hint}")
     model.load_state_dict(state)
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        ValueError: names the file: it cannot be read, or it is not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` so that a reader, also after a crash, sees the old file or the new one and nothing between."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # the new name itself is durable only once the folder is
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _stored_tensors(state: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 __all__ = ["ConvBNReLU", "LayerNorm2d", "SeparableConv", "resize_to"]

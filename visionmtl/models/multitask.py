@@ -102,7 +102,8 @@ class MultiTaskModel(nn.Module):
         ]
         for spec in self.tasks:
             own = sum(p.numel() for p in self.task_parameters(spec.name))
-            what = f"{spec.num_classes} classes" if spec.classes else f"0 to {spec.max_depth:g} m" * (spec.kind == "depth")
+            bound = f"0 to {spec.max_depth:g} m" if spec.kind == "depth" else ""
+            what = f"{spec.num_classes} classes" if spec.classes else bound
             strides = [4 * 2**level for level in self.sharing.levels[spec.name]]
             lines.append(f"  {spec.name:<11} {own / 1e6:8.3f} M  reads strides {strides}  {what}".rstrip())
         return "\n".join(lines)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import socket
+import pickle
+import ssl
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import timm
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
+from safetensors import SafetensorError
+from timm.models import load_state_dict
 from torch import Tensor
 
 
@@ -24,23 +27,21 @@ def weights_options(name: str, pretrained: bool | str | Path) -> dict[str, Any]:
             hub cannot be reached), or a local file with a timm state dict of the same model.
 
     Raises:
-        ValueError: no such file, or no weights to be had.
+        ValueError: no such file, a file of another model, or no weights to be had.
     """
     if pretrained is False:
         return {"pretrained": False}
     if pretrained is not True:
-        path = Path(pretrained)
-        if not path.is_file():
-            raise ValueError(f"model.backbone.pretrained: no file {str(path)!r}; give true, false or a weights file")
-        return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
+        _check_file(name, Path(pretrained))
+        return _from_file(str(pretrained))
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
-        raise ValueError(f"backbone {name!r}: timm has no pretrained weights for it; set model.backbone.pretrained to false")
+        raise ValueError(f"backbone {name!r}: timm has no weights for it; set model.backbone.pretrained to false")
     if _hub_reachable():
         return {"pretrained": True}
     cached = cfg.hf_hub_id and try_to_load_from_cache(cfg.hf_hub_id, "model.safetensors")
     if isinstance(cached, str):
-        return {"pretrained": True, "pretrained_cfg_overlay": {"file": cached}}
+        return _from_file(cached)
     state = lite_state_dict(name)
     if state is None:
         package = lite_package(name)
@@ -51,15 +52,36 @@ def weights_options(name: str, pretrained: bool | str | Path) -> dict[str, Any]:
     return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
 
 
+def _from_file(path: str) -> dict[str, Any]:
+    # timm reads the files of some models with a loader for the authors' npz format unless custom_load is off.
+    return {"pretrained": True, "pretrained_cfg_overlay": {"file": path, "custom_load": False}}
+
+
+def _check_file(name: str, path: Path) -> None:
+    """Raise unless ``path`` has every tensor of the backbone: timm itself leaves out what is missing, silently."""
+    if not path.is_file():
+        raise ValueError(f"model.backbone.pretrained: no file {str(path)!r}; give true, false or a weights file")
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError, SafetensorError) as e:
+        raise ValueError(f"model.backbone.pretrained: {str(path)!r} is no weights file: {one_line(e)}") from e
+    with torch.random.fork_rng(devices=[]):
+        needed = [key for key, _ in timm.create_model(name, num_classes=0).named_parameters()]
+    if missing := [key for key in needed if key not in state]:
+        what = f"{len(missing)} of {len(needed)} tensors of {name!r} are missing, e.g. {missing[0]!r}"
+        raise ValueError(f"model.backbone.pretrained: {str(path)!r}: {what}")
+
+
 def _hub_reachable() -> bool:
-    """Whether the hub answers at all: timm's own client retries for a minute before it says so."""
+    """Whether the hub answers at all, through a proxy or not: timm's own client retries for a minute to say no."""
     if constants.HF_HUB_OFFLINE:
         return False
-    if urllib.request.getproxies():
-        return True
-    hub = urlsplit(constants.ENDPOINT)
     try:
-        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=3).close()
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=3).close()
+    except urllib.error.HTTPError:
+        return True  # it answered
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ssl.SSLError)  # it answered; timm's client brings certificates of its own
     except OSError:
         return False
     return True
@@ -95,5 +117,5 @@ def lite_state_dict(name: str) -> dict[str, Tensor] | None:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error, with its class, for one-line messages."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:160]
+    """The beginning of an error's text, with its class, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]

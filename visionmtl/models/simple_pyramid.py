@@ -9,7 +9,10 @@ from visionmtl.types import Pyramid
 
 
 class SimpleFeaturePyramid(nn.Module):
-    """One map (B, C, H / 16, W / 16) -> c2..c5, all with C channels: two, one and no transposed convolution, a pooling."""
+    """One map (B, C, H / 16, W / 16) -> c2..c5, all with C channels.
+
+    c2 takes two transposed convolutions, c3 one, c4 none, and c5 a pooling.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

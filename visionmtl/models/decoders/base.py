@@ -28,3 +28,7 @@ class Decoder(nn.Module):
     def parameters_reaching(self, levels: Sequence[int]) -> list[nn.Parameter]:
         """The parameters on which the output maps ``levels`` (0 is p2) depend."""
         return list(self.parameters())
+
+    def inputs_reaching(self, levels: Sequence[int]) -> list[int]:
+        """Which input maps (0 is c2) the output maps ``levels`` depend on."""
+        return [0, 1, 2, 3]

@@ -34,3 +34,6 @@ class FPN(Decoder):
     def parameters_reaching(self, levels: Sequence[int]) -> list[nn.Parameter]:
         outputs = [p for level in levels for p in self.output[level].parameters()]
         return [*self.lateral[min(levels) :].parameters(), *outputs]
+
+    def inputs_reaching(self, levels: Sequence[int]) -> list[int]:
+        return list(range(min(levels), 4))

@@ -85,7 +85,7 @@ def _tower(in_channels: int, channels: int, num_convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i in range(num_convs):
         layers.append(nn.Conv2d(in_channels if i == 0 else channels, channels, kernel_size=3, padding=1, bias=False))
-        layers += [nn.GroupNorm(math.gcd(8, channels), channels), nn.ReLU(inplace=True)]
+        layers += [nn.GroupNorm(math.gcd(8, channels // 2), channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
@@ -112,7 +112,8 @@ def decode(
     """
     height, width = output.size
     scores_all = (output.class_logits.sigmoid() * output.centerness.sigmoid().unsqueeze(-1)).sqrt()
-    boxes_all = torch.cat([output.points - output.distances[..., :2], output.points + output.distances[..., 2:]], dim=-1)
+    left_top, right_bottom = output.distances.chunk(2, dim=-1)
+    boxes_all = torch.cat([output.points - left_top, output.points + right_bottom], dim=-1)
     boxes_all[..., 0::2] = boxes_all[..., 0::2].clamp(0, width)
     boxes_all[..., 1::2] = boxes_all[..., 1::2].clamp(0, height)
     detections = []

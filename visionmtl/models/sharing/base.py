@@ -53,3 +53,9 @@ class Sharing(nn.Module):
         """The parameters that at least two task losses reach, in the order of ``parameters()``."""
         reached = Counter(id(p) for task in self.levels for p in self.parameters_reaching(task))
         return [p for p in self.parameters() if reached[id(p)] >= 2]
+
+
+def parameters_reaching(backbone: Backbone, decoder: Decoder, levels: Sequence[int]) -> list[nn.Parameter]:
+    """The parameters of one trunk on which the decoder's maps ``levels`` (0 is p2) depend."""
+    inputs = decoder.inputs_reaching(levels)
+    return [*backbone.parameters_reaching(inputs), *decoder.parameters_reaching(levels)]

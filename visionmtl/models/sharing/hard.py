@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from visionmtl.models.backbone import Backbone
 from visionmtl.models.decoders import Decoder
-from visionmtl.models.sharing.base import Sharing
+from visionmtl.models.sharing.base import Sharing, parameters_reaching
 from visionmtl.types import Pyramid
 
 
@@ -36,8 +36,7 @@ class HardSharing(Sharing):
         return {task: pyramid for task in self.levels if tasks is None or task in tasks}
 
     def parameters_reaching(self, task: str) -> list[nn.Parameter]:
-        levels = self.levels[task]
-        return [*self.backbone.parameters_reaching(levels), *self.decoder.parameters_reaching(levels)]
+        return parameters_reaching(self.backbone, self.decoder, self.levels[task])
 
     @property
     def backbones(self) -> list[Backbone]:

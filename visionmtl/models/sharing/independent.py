@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from visionmtl.models.backbone import Backbone
 from visionmtl.models.decoders import Decoder
-from visionmtl.models.sharing.base import Sharing
+from visionmtl.models.sharing.base import Sharing, parameters_reaching
 from visionmtl.types import Pyramid
 
 
@@ -37,16 +37,16 @@ class IndependentSharing(Sharing):
         return {task: trunk(image) for task, trunk in self.trunks.items() if tasks is None or task in tasks}
 
     def parameters_reaching(self, task: str) -> list[nn.Parameter]:
-        backbone, decoder = self._trunk(task)
-        levels = self.levels[task]
-        return [*backbone.parameters_reaching(levels), *decoder.parameters_reaching(levels)]
+        return parameters_reaching(*self._trunk(task), self.levels[task])
 
     @property
     def backbones(self) -> list[Backbone]:
         return [self._trunk(task)[0] for task in self.levels]
 
     def _trunk(self, task: str) -> tuple[Backbone, Decoder]:
-        backbone, decoder = self.trunks[task]
+        trunk = self.trunks[task]
+        assert isinstance(trunk, nn.Sequential)
+        backbone, decoder = trunk[0], trunk[1]
         assert isinstance(backbone, Backbone)
         assert isinstance(decoder, Decoder)
         return backbone, decoder

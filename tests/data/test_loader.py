@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from visionmtl.data.loader import EpochSampler, close_loader, make_loader
+from visionmtl.data.rooms import RoomsDataset
+from visionmtl.data.transforms import build_transform
+from visionmtl.types import Batch, DenseTargets, Sample
+
+STEPS: list[dict[str, Any]] = [{"type": "horizontal_flip", "p": 0.5}, {"type": "gaussian_noise", "p": 0.7}]
+
+
+class CachedRooms(RoomsDataset):
+    """Samples are drawn once."""
+
+    def __init__(self, num_samples: int) -> None:
+        super().__init__(num_samples, (32, 32), tasks=["semseg", "detection"])
+        self.samples = [super(CachedRooms, self).__getitem__(i) for i in range(num_samples)]
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+@pytest.fixture(scope="module")
+def rooms() -> CachedRooms:
+    return CachedRooms(11)
+
+
+def load(
+    rooms: RoomsDataset, epoch: int = 0, start: int = 0, workers: int = 0, seed: int = 0, train: bool = True
+) -> list[Batch]:
+    transform = build_transform(rooms.tasks, STEPS)
+    loader, sampler = make_loader(rooms, rooms.tasks, transform, batch_size=2, train=train, seed=seed, workers=workers)
+    sampler.epoch, sampler.start = epoch, start
+    try:
+        return list(loader)
+    finally:
+        close_loader(loader)
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    def equal(x: Batch, y: Batch) -> bool:
+        dense = [t.targets["semseg"] for t in (x, y)]
+        assert isinstance(dense[0], DenseTargets)
+        assert isinstance(dense[1], DenseTargets)
+        return (
+            x.sample_ids == y.sample_ids
+            and torch.equal(x.images, y.images)
+            and torch.equal(dense[0].value, dense[1].value)
+            and all(torch.equal(p, q) for p, q in zip(boxes(x), boxes(y), strict=True))
+        )
+
+    return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def boxes(batch: Batch) -> list[torch.Tensor]:
+    target = batch.targets["detection"]
+    assert not isinstance(target, DenseTargets)
+    return target.boxes
+
+
+def ids(batches: list[Batch]) -> list[str]:
+    return [name for batch in batches for name in batch.sample_ids]
+
+
+def test_order_and_augmentations_follow_from_seed_and_epoch(rooms: RoomsDataset) -> None:
+    first = load(rooms)
+    assert same(first, load(rooms))
+    assert ids(first) != ids(load(rooms, epoch=1))
+    assert ids(first) != ids(load(rooms, seed=1))
+
+
+def test_epochs_differ_in_augmentation(rooms: RoomsDataset) -> None:
+    loader, sampler = make_loader(rooms, rooms.tasks, build_transform(rooms.tasks, STEPS), batch_size=1, train=True)
+    seen = [{} for _ in range(3)]  # type: list[dict[str, torch.Tensor]]
+    for epoch, images in enumerate(seen):
+        sampler.epoch = epoch
+        images.update({batch.sample_ids[0]: batch.images for batch in loader})
+    changed = [not torch.equal(seen[0][name], other[name]) for other in seen[1:] for name in other]
+    assert len(changed) == 22
+    assert sum(changed) > 11  # noise alone changes 1 - 0.3 * 0.3 of them
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(rooms: RoomsDataset, workers: int) -> None:
+    assert same(load(rooms, epoch=3), load(rooms, epoch=3, workers=workers))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_start_in_mid_epoch_equals_skipping(rooms: RoomsDataset, workers: int) -> None:
+    assert same(load(rooms, epoch=2)[3:], load(rooms, epoch=2, start=3, workers=workers))
+    assert load(rooms, start=5) == []
+
+
+def test_a_loader_can_be_left_in_mid_epoch(rooms: RoomsDataset) -> None:
+    transform = build_transform(rooms.tasks, STEPS)
+    loader, sampler = make_loader(rooms, rooms.tasks, transform, batch_size=2, train=True, workers=2)
+    next(iter(loader))
+    sampler.epoch = 4
+    assert same(list(loader), load(rooms, epoch=4))
+    close_loader(loader)
+    close_loader(loader)
+    assert same(list(loader), load(rooms, epoch=4))
+    close_loader(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_random_numbers_of_the_model_are_not_touched(rooms: RoomsDataset, workers: int) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    load(rooms, workers=workers)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch_size", "train", "sizes"),
+    [
+        (5, 2, True, [2, 2]),
+        (5, 2, False, [2, 2, 1]),
+        (4, 2, True, [2, 2]),
+        (1, 2, True, [1]),
+        (1, 2, False, [1]),
+    ],
+)
+def test_last_batch(samples: int, batch_size: int, train: bool, sizes: list[int]) -> None:
+    sampler = EpochSampler(samples, batch_size, seed=0, train=train)
+    assert [len(batch) for batch in sampler] == sizes
+    assert len(sampler) == len(sizes)
+
+
+def test_training_sees_other_leftovers_in_every_epoch() -> None:
+    sampler = EpochSampler(5, 2, seed=0, train=True)
+    seen = set()
+    for epoch in range(20):
+        sampler.epoch = epoch
+        drawn = [index for batch in sampler for _, index in batch]
+        assert len(set(drawn)) == 4
+        seen |= set(drawn)
+    assert seen == set(range(5))
+
+
+def test_validation_is_in_order(rooms: RoomsDataset) -> None:
+    assert ids(load(rooms, train=False)) == [rooms.sample_id(i) for i in range(11)]
+
+
+class Broken(RoomsDataset):
+    def __getitem__(self, index: int) -> Sample:
+        raise ValueError(f"train/rgb/{index}.jpg: truncated file")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_worker_keeps_its_path(workers: int) -> None:
+    data = Broken(1, (32, 32))
+    loader, _ = make_loader(
+        data, data.tasks, build_transform(data.tasks, []), batch_size=1, train=True, workers=workers
+    )
+    with pytest.raises(ValueError, match=r"train/rgb/0.jpg: truncated file"):
+        next(iter(loader))
+    close_loader(loader)
+
+
+def test_seeds_of_samples_are_spread() -> None:
+    seeds = {
+        int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0])
+        for seed in range(4)
+        for epoch in range(4)
+        for index in range(50)
+    }
+    assert len(seeds) == 800
+
+
+SCRIPT = """
+import sys, time, torch
+from visionmtl.data.loader import make_loader
+from visionmtl.data.rooms import RoomsDataset
+from visionmtl.data.transforms import build_transform
+data = RoomsDataset(64, (32, 32))
+loaders = [
+    make_loader(data, data.tasks, build_transform(data.tasks, []), batch_size=1, train=True, workers=2)[0]
+    for _ in range(2)
+]
+iterators = [iter(loader) for loader in loaders]
+for iterator in iterators:
+    next(iterator)
+print(*[worker.pid for iterator in iterators for worker in iterator._workers], flush=True)
+if sys.argv[1] == "raise":
+    raise RuntimeError("in the main process")
+time.sleep(60)
+"""
+
+
+def start(*arguments: str) -> tuple[subprocess.Popen[str], list[int]]:
+    """A process that has started workers, and their ids."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    return process, [int(pid) for pid in process.stdout.readline().split()]
+
+
+def alive(pids: list[int]) -> Iterator[int]:
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if state != "Z":
+            yield pid
+
+
+def wait_until_gone(pids: list[int], seconds: float) -> list[int]:
+    end = time.monotonic() + seconds
+    while (left := list(alive(pids))) and time.monotonic() < end:
+        time.sleep(0.1)
+    return left
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+def test_processes_end_in_order() -> None:
+    raising, workers_a = start("raise")
+    waiting, workers_b = start("wait")
+    assert len(workers_a) == len(workers_b) == 4
+    _, stderr = raising.communicate(timeout=30)  # it must not wait for its workers for ever
+    assert raising.returncode == 1
+    assert stderr.rstrip().endswith("RuntimeError: in the main process")
+    assert wait_until_gone(workers_a, 5) == []
+
+    for worker in workers_b:  # signals that are meant for the main process
+        os.kill(worker, signal.SIGINT)
+        os.kill(worker, signal.SIGUSR1)
+    time.sleep(0.5)
+    assert len(list(alive(workers_b))) == 4
+    assert all(os.getpgid(worker) != waiting.pid for worker in workers_b)
+    waiting.send_signal(signal.SIGKILL)
+    waiting.communicate(timeout=30)
+    assert wait_until_gone(workers_b, 20) == []

@@ -1,0 +1,517 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+import multiprocessing
+import os
+import re
+import signal
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+
+from visionmtl.data.rooms import RoomsDataset
+from visionmtl.engine.build import build_model
+from visionmtl.engine.checkpoint import load_checkpoint, save_checkpoint
+from visionmtl.engine.errors import Interrupted, NonFiniteLossError, RunError
+from visionmtl.engine.evaluator import PictureCollector
+from visionmtl.engine.step import forward_losses
+from visionmtl.engine.trainer import Trainer
+from visionmtl.models.multitask import MultiTaskModel
+from visionmtl.types import DenseTargets, Sample
+
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture(autouse=True)
+def cached_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw a room once: it is the same every time."""
+    draw = RoomsDataset.__getitem__
+
+    def cached(self: RoomsDataset, index: int) -> Sample:
+        key = (tuple(spec.name for spec in self.tasks), self.size, str(self._drop_labels), self.sample_id(index))
+        if key not in ROOMS:
+            ROOMS[key] = draw(self, index)
+        return ROOMS[key]
+
+    monkeypatch.setattr(RoomsDataset, "__getitem__", cached)
+
+
+ROOMS: dict[Any, Sample] = {}
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The log, without the speed."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if line["split"] != "speed"]
+
+
+def differences(a: Any, b: Any, key: str = "") -> list[str]:
+    """Dotted keys under which two nested states are not equal, bit for bit."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for k in a | b for d in differences(a.get(k), b.get(k), f"{key}.{k}")]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{key}.{i}")]
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return [] if a.dtype == b.dtype and torch.equal(a, b) else [key]
+    both_nan = isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)
+    return [] if a == b or both_nan else [key]
+
+
+def assert_same_run(a: Path, b: Path, *but: str) -> None:
+    """Logs and checkpoints of two runs are equal, but for time and these keys."""
+    assert lines(a) == lines(b)
+    for name in ("last.pt", "best.pt"):
+        one, two = (load_checkpoint(folder / "checkpoints" / name) for folder in (a, b))
+        assert one["progress"]["step"] > 0
+        allowed = (".progress.seconds", ".progress.log_sizes", *but)
+        assert [key for key in differences(one, two) if not key.startswith(allowed)] == []
+
+
+def stop_in_step(monkeypatch: pytest.MonkeyPatch, number: int, signum: int = signal.SIGTERM) -> None:
+    """A signal comes while optimiser step ``number`` is computed."""
+    real = Trainer._step
+
+    def step(self: Trainer, micro_batches: Any) -> bool:
+        if self.progress.step + 1 == number:
+            os.kill(os.getpid(), signum)
+        return real(self, micro_batches)
+
+    monkeypatch.setattr(Trainer, "_step", step)
+
+
+def add_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny backbone draws no random numbers; real ones do."""
+
+    def drop(part: torch.nn.Module, _: Any, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [F.dropout(x, 0.1, part.training) for x in maps]
+
+    def build(*args: Any) -> MultiTaskModel:
+        model = build_model(*args)
+        model.sharing.backbones[0].register_forward_hook(drop)
+        return model
+
+    monkeypatch.setattr("visionmtl.engine.trainer.build_model", build)
+
+
+# 26 batches of one image, two per step: 13 steps per epoch.
+EXACT = (
+    "data.train.samples=26",
+    "data.train.drop_labels={depth: 0.5}",
+    "trainer.batch_size=1",
+    "trainer.accumulate=2",
+    "trainer.ema=0.9",
+    "trainer.clip_grad=1.0",
+    "weighting.weights={semseg: 0.5, depth: 2.0}",
+    "optimizer.backbone_lr_scale=0.5",
+    "logging.every=3",
+)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(make_config: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    folder.mkdir()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        add_dropout(patch)
+        Trainer(make_config(*EXACT), folder, torch.device("cpu"), console=Console(quiet=True)).fit()
+    return folder
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 2), (2, 0)])
+def test_resume_is_exact(
+    before: int,
+    after: int,
+    uninterrupted: Path,
+    tmp_path: Path,
+    make_trainer: MakeTrainer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add_dropout(monkeypatch)
+    last = tmp_path / "checkpoints" / "last.pt"
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 7)
+        with pytest.raises(Interrupted, match=f"stopped at step 7, saved; resume with --resume {last}") as stop:
+            make_trainer(tmp_path, *EXACT, f"data.workers={before}").fit()
+    assert stop.value.exit_code == 143
+    assert multiprocessing.active_children() == []
+    saved = load_checkpoint(last)["progress"]
+    assert (saved["epoch"], saved["batch"], saved["step"]) == (0, 14, 7)
+    with (tmp_path / "metrics.jsonl").open("a") as file:  # as a killed run leaves it
+        file.write('{"step": 9, "epoch": 0, "split": "train"}\n{"step": 1')
+    torch.rand(5)
+    make_trainer(tmp_path, *EXACT, f"data.workers={after}", resume=last).fit()
+    assert_same_run(tmp_path, uninterrupted, ".config")
+    assert lines(tmp_path)[-1]["step"] == 26
+
+
+def test_stop_at_every_other_moment(
+    uninterrupted: Path, tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the last step of an epoch, in an evaluation, in the second epoch: one run, stopped three times."""
+    add_dropout(monkeypatch)
+    last = tmp_path / "checkpoints" / "last.pt"
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 13, signal.SIGINT)
+        with pytest.raises(Interrupted) as stop:
+            make_trainer(tmp_path, *EXACT).fit()
+    assert stop.value.exit_code == 130
+    assert load_checkpoint(last)["progress"]["batch"] == 26
+
+    def stop_in_evaluation(self: PictureCollector, *args: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PictureCollector, "__call__", stop_in_evaluation)
+        with pytest.raises(Interrupted) as stop:
+            make_trainer(tmp_path, *EXACT, resume=last).fit()
+    assert stop.value.exit_code == 138
+    trainer = make_trainer(tmp_path, *EXACT, resume=last)
+    assert (trainer.progress.epoch, trainer.progress.step) == (1, 13)
+    assert trainer.progress.evaluation_due(trainer.config.trainer)
+    assert [line["split"] for line in lines(tmp_path)].count("val") == 0
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 20)
+        with pytest.raises(Interrupted):
+            trainer.fit()
+    make_trainer(tmp_path, *EXACT, resume=last).fit()
+    assert_same_run(tmp_path, uninterrupted)
+
+
+def test_crash_after_the_evaluation_logs_it_once(
+    tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_trainer(tmp_path / "whole").fit()
+    real = Trainer._save
+
+    def crash(self: Trainer, name: str, results: Any = None) -> None:
+        if name == "last" and self.progress.evaluated == 1:
+            raise KeyError("crash")
+        real(self, name, results)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save", crash)
+        with pytest.raises(KeyError):
+            make_trainer(tmp_path / "crashed").fit()
+    assert lines(tmp_path / "crashed")[-1]["split"] == "val"
+    make_trainer(tmp_path / "crashed", resume=tmp_path / "crashed/checkpoints/last.pt").fit()
+    assert_same_run(tmp_path / "crashed", tmp_path / "whole")
+
+
+def test_a_finished_run_has_nothing_left_to_do(uninterrupted: Path, make_trainer: MakeTrainer) -> None:
+    before = lines(uninterrupted)
+    assert make_trainer(uninterrupted, *EXACT, resume=uninterrupted / "checkpoints/last.pt").fit() == {}
+    assert lines(uninterrupted) == before
+
+
+def test_changed_keys_are_listed(uninterrupted: Path, tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    last = uninterrupted / "checkpoints" / "last.pt"
+    changes = ("optimizer.lr=0.5", "model.decoder.channels=16", "tasks=[depth]")
+    with pytest.raises(ValueError, match="made with another config") as caught:
+        make_trainer(tmp_path, *EXACT[:-3], *changes, resume=last)
+    for difference in (
+        "optimizer.lr: 0.001 -> 0.5",
+        "model.decoder.channels: 8 -> 16",
+        "tasks: ['semseg', 'depth'] -> ['depth']",
+        "weighting.weights.semseg: 0.5 -> (not set)",
+    ):
+        assert difference in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="made with all batches, now --limit-batches 3"):
+        make_trainer(tmp_path, *EXACT, resume=last, limit_batches=3)
+    allowed = ("output_dir=x", "logging.pictures=1", "data.workers=1", "trainer.checkpoint_every=3")
+    make_trainer(tmp_path, *EXACT, *allowed, "trainer.nonfinite=skip", resume=last)
+
+
+def test_other_data_is_refused(
+    uninterrupted: Path, tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RoomsDataset, "sample_id", lambda self, index: f"other-{index}")
+    with pytest.raises(ValueError, match="made with other training data"):
+        make_trainer(tmp_path, *EXACT, resume=uninterrupted / "checkpoints/last.pt")
+
+
+def test_what_is_no_training_checkpoint(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    save_checkpoint(tmp_path / "x.pt", {"model": {}, "config": ""})
+    with pytest.raises(ValueError, match=r"x.pt: cannot be resumed, it is no training checkpoint: it lacks data"):
+        make_trainer(tmp_path, resume=tmp_path / "x.pt")
+
+
+def test_more_epochs_continue_on_the_schedule_of_the_longer_run(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    make_trainer(tmp_path / "short").fit()
+    last = tmp_path / "short" / "checkpoints" / "last.pt"
+    longer = make_trainer(tmp_path / "short", "trainer.epochs=4", resume=last)
+    fresh = make_trainer(tmp_path / "fresh", "trainer.epochs=4")
+    fresh.schedule.set(12)
+    assert longer.progress.step == 12
+    assert [g["lr"] for g in longer.optimizer.param_groups] == [g["lr"] for g in fresh.optimizer.param_groups]
+    longer.fit()
+    assert longer.progress.epoch == 4
+    rates = {line["step"]: line["lr"] for line in lines(tmp_path / "short") if "lr" in line}
+    assert rates[12] == pytest.approx(1e-5)  # the end of the short run
+    assert rates[14] > 1e-4
+    assert rates[24] == pytest.approx(1e-5)
+
+
+def test_fewer_epochs(tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = tmp_path / "checkpoints" / "last.pt"
+    long = ("trainer.epochs=5", "trainer.eval_every=4")
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 13)
+        with pytest.raises(Interrupted):
+            make_trainer(tmp_path, *long).fit()
+    with pytest.raises(ValueError, match=r"trainer.epochs: .*last.pt is in epoch 3 already, cannot stop after 2"):
+        make_trainer(tmp_path, *long, "trainer.epochs=2", resume=last)
+    make_trainer(tmp_path, *long, "trainer.epochs=3", resume=last).fit()
+    assert [line["epoch"] for line in lines(tmp_path) if line["split"] == "val"] == [3]
+
+
+def test_resume_in_another_folder_has_a_best_checkpoint_of_its_own(
+    uninterrupted: Path, tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
+    make_trainer(tmp_path, *EXACT, resume=uninterrupted / "checkpoints/last.pt").fit()
+    assert load_checkpoint(tmp_path / "checkpoints/best.pt")["results"]["semseg"]["miou"] >= 0
+    assert [line["split"] for line in lines(tmp_path)] == ["val"]
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, *steps: int, task: int = 1, gradient: bool = False) -> None:
+    """The loss of a task, or only its gradient, is NaN in the last micro-batch of these attempts at a step."""
+    calls = []
+
+    def forward(parts: Any, batch: Any) -> torch.Tensor:
+        losses = forward_losses(parts, batch)
+        calls.append(batch)
+        if len(calls) not in [2 * step for step in steps]:
+            return losses
+        factor = torch.ones(2)
+        factor[task] = math.inf if gradient else math.nan
+        return losses + (losses * factor - losses * factor).nan_to_num(0) if gradient else losses * factor
+
+    monkeypatch.setattr("visionmtl.engine.trainer.forward_losses", forward)
+
+
+def test_a_bad_loss_is_named_and_nothing_is_overwritten(
+    tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, 5)
+    trainer = make_trainer(tmp_path, "trainer.accumulate=2", "data.train.samples=16")
+    with pytest.raises(NonFiniteLossError, match=r"step 5: loss of depth is nan; samples: rooms-0-\d+, rooms-0-\d+$"):
+        trainer.fit()
+    saved = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    assert saved["progress"]["step"] == 4
+    assert all(torch.isfinite(value).all() for value in saved["model"].values())
+
+
+def snapshot(trainer: Trainer) -> dict[str, Any]:
+    state = trainer.state.state_dict()
+    kept = {key: state[key] for key in ("model", "ema", "optimizer", "weighting", "window", "epoch_losses")}
+    clone: dict[str, Any] = torch.utils._pytree.tree_map(lambda x: x.clone() if torch.is_tensor(x) else x, kept)
+    return clone
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_skip_leaves_no_trace(
+    gradient: bool, tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = io.StringIO()
+    options = ("trainer.nonfinite=skip", "trainer.accumulate=2", "trainer.ema=0.9", "data.train.samples=16")
+    trainer = make_trainer(tmp_path, *options, console=Console(file=file))
+    poison(monkeypatch, 3, gradient=gradient)
+    real, states = Trainer._step, []
+
+    def step(self: Trainer, micro_batches: Any) -> bool:
+        before = snapshot(self)
+        stepped = real(self, micro_batches)
+        states.append((stepped, differences(before, snapshot(self))))
+        return stepped
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    trainer.fit()
+    assert [stepped for stepped, _ in states] == [True, True, False, *[True] * 5]
+    assert states[2][1] == []
+    assert all(changed for stepped, changed in states if stepped)
+    what = "gradient norm is nan" if gradient else "loss of depth is nan"
+    assert f"skipped (1 of at most 10): step 3: {what}; samples: rooms-0-" in file.getvalue()
+    progress = load_checkpoint(tmp_path / "checkpoints" / "last.pt")["progress"]
+    assert (progress["skipped"], progress["step"], progress["epoch"]) == (1, 7, 2)
+    steps = [line["step"] for line in lines(tmp_path) if "lr" in line]
+    assert steps == [2, 4, 6]  # the step before the skipped one is not logged twice
+
+
+def test_skips_are_capped_over_restarts(
+    tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("trainer.nonfinite=skip", "trainer.max_skipped=2", "trainer.accumulate=2", "data.train.samples=16")
+    with monkeypatch.context() as patch:
+        poison(patch, 1, 2)
+        stop_in_step(patch, 2)
+        with pytest.raises(Interrupted):
+            make_trainer(tmp_path, *options).fit()
+    trainer = make_trainer(tmp_path, *options, resume=tmp_path / "checkpoints/last.pt")
+    assert trainer.progress.skipped == 2
+    poison(monkeypatch, 1)
+    with pytest.raises(NonFiniteLossError, match=r"loss of depth is nan; .*\(trainer.max_skipped is 2\)"):
+        trainer.fit()
+
+
+def test_labels_for_some_samples_only(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(tmp_path, "data.train.drop_labels={depth: 0.6}", "trainer.batch_size=1")
+    trainer.fit()
+    epochs = [line for line in lines(tmp_path) if "samples" in line and line["split"] == "train"]
+    annotated = sum("depth" in trainer.train_set[i].targets for i in range(12))
+    assert 0 < annotated < 12
+    assert [line["samples"] for line in epochs] == [{"semseg": 12, "depth": annotated}] * 2
+    assert all(line["epoch_loss"]["depth"] > 0.1 for line in epochs)  # the mean is over batches with truth
+
+
+def test_a_task_without_any_label(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    dropped = ("data.train.drop_labels={depth: 1.0}", "data.val.drop_labels={depth: 1.0}")
+    trainer = make_trainer(tmp_path, *dropped)
+    results = trainer.fit()
+    assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
+    assert math.isnan(results["depth"]["rmse"])
+    assert results["samples"] == {"total": 3, "semseg": 3, "depth": 0}
+    logged = lines(tmp_path)
+    assert all("depth" not in line["loss"] for line in logged if "loss" in line)
+    assert {line["samples"]["depth"] for line in logged if line["split"] == "train" and "samples" in line} == {0}
+    val = [line for line in logged if line["split"] == "val"]
+    assert all(line["depth"]["rmse"] is None for line in val)
+    assert [line["score"] for line in val] == [pytest.approx(line["semseg"]["miou"]) for line in val]
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_no_label_at_all_still_gives_a_best_checkpoint(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    none = "{semseg: 1.0, depth: 1.0}"
+    trainer = make_trainer(tmp_path, f"data.train.drop_labels={none}", f"data.val.drop_labels={none}")
+    trainer.fit()
+    best = load_checkpoint(tmp_path / "checkpoints" / "best.pt")
+    assert best["progress"]["epoch"] == 2
+    assert math.isnan(best["progress"]["best_score"])
+    assert all(torch.isfinite(value).all() for value in best["model"].values())
+    assert [line["score"] for line in lines(tmp_path) if line["split"] == "val"] == [None, None]
+
+
+def test_best_is_kept(tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([math.nan, 5.0, math.nan, 7.0, 6.0])
+    monkeypatch.setattr("visionmtl.engine.trainer.validation_score", lambda *args: next(scores))
+    kept = []
+    real = Trainer._save
+
+    def save(self: Trainer, name: str, results: Any = None) -> None:
+        if name == "best":
+            kept.append(self.progress.epoch)
+        real(self, name, results)
+
+    monkeypatch.setattr(Trainer, "_save", save)
+    make_trainer(tmp_path, "trainer.epochs=5", "data.train.samples=2").fit()
+    assert kept == [1, 2, 4]
+
+
+def test_accumulation_is_the_mean_of_micro_batches(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    """Two batches of 4 give the gradient of one of 8, where every pixel is valid and no batch norm mixes samples."""
+
+    def gradient(accumulate: int) -> list[torch.Tensor]:
+        batch = (f"trainer.batch_size={8 // accumulate}", f"trainer.accumulate={accumulate}")
+        trainer = make_trainer(tmp_path / str(accumulate), "data.train.samples=8", "trainer.nonfinite=skip", *batch)
+        trainer.model.eval()
+        for micro in trainer.train_loader:
+            semseg = micro.targets["semseg"]
+            assert isinstance(semseg, DenseTargets)
+            assert semseg.valid.all()
+            trainer._forward_backward(micro, accumulate)
+        return [p.grad for p in trainer.parameters if p.grad is not None]
+
+    whole, parts = gradient(1), gradient(2)
+    assert len(whole) == len(parts) > 10
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_the_last_accumulation_of_an_epoch_may_be_shorter(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(tmp_path, "trainer.accumulate=4")  # 6 batches: 4 and 2
+    trainer.fit()
+    assert trainer.progress.step == 4
+    assert max(group["lr"] for group in trainer.optimizer.param_groups) == pytest.approx(1e-5)
+
+
+def test_checkpoints_in_mid_epoch(tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = []
+    real = Trainer._save
+
+    def save(self: Trainer, name: str, results: Any = None) -> None:
+        saved.append((name, self.progress.step))
+        real(self, name, results)
+
+    monkeypatch.setattr(Trainer, "_save", save)
+    make_trainer(tmp_path, "trainer.checkpoint_every=2", "trainer.epochs=1").fit()
+    assert saved == [("last", 2), ("last", 4), ("last", 6), ("best", 6), ("last", 6)]
+
+
+def test_limit_batches(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(tmp_path, "data.workers=1", "data.val.samples=7", limit_batches=2)
+    results = trainer.fit()
+    assert trainer.progress.step == 4
+    assert results["samples"]["total"] == 4
+
+
+def test_full_disk_keeps_the_old_checkpoint(
+    tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(tmp_path, "trainer.checkpoint_every=2")
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if trainer.progress.step == 4:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(RunError, match=r"last.pt: cannot be written \(No space left on device\)"):
+        trainer.fit()
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.pt")["progress"]["step"] == 2
+
+
+def test_stray_files_are_removed_at_the_start(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    strays = [tmp_path / ".config.yaml.0.tmp", tmp_path / "checkpoints" / ".last.pt.0.tmp"]
+    for stray in strays:
+        stray.touch()
+    make_trainer(tmp_path)
+    assert not any(stray.exists() for stray in strays)
+
+
+def test_what_is_printed(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    file = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_trainer(tmp_path, console=Console(file=file, width=40)).fit()
+    train, val, *_ = file.getvalue().splitlines()
+    assert re.fullmatch(r"epoch 1/2  train loss  semseg \d\.\d{3}  depth \d\.\d{3}  \d+\.\d images/s", train)
+    assert re.fullmatch(r"epoch 1/2  score \d+\.\d\d  semseg miou \d+\.\d{3}  depth rmse \d+\.\d{3}", val)
+    assert len(file.getvalue().splitlines()) == 4
+
+
+def test_what_is_logged(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    make_trainer(tmp_path, "logging.tensorboard=true", "logging.pictures=2").fit()
+    assert [(line["split"], line["step"], line["epoch"]) for line in lines(tmp_path)][:5] == [
+        ("train", 2, 0), ("train", 4, 0), ("train", 6, 0), ("train", 6, 1), ("val", 6, 1)
+    ]  # fmt: skip
+    speeds = [json.loads(s) for s in (tmp_path / "metrics.jsonl").read_text().splitlines() if '"speed"' in s]
+    assert [line["images_per_second"] > 0 for line in speeds] == [True, True]
+    assert sorted(os.listdir(tmp_path / "pictures")) == ["epoch_0001.jpg", "epoch_0002.jpg"]
+    assert len(list((tmp_path / "tensorboard").glob("events*"))) == 1
+
+
+def test_bf16(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(tmp_path, "trainer.precision=bf16", "trainer.channels_last=true", "trainer.clip_grad=null")
+    trainer.fit()
+    assert all(torch.isfinite(p).all() for p in trainer.parameters)
+    assert not any(key.startswith("_orig_mod") for key in trainer.model.state_dict())

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from visionmtl.models.factory import CONFIG_KEYS, create_model, create_model_from_config
+from visionmtl.models.pretrained import weights_options
+from visionmtl.types import TaskSpec
+
+DEPTH = TaskSpec.depth()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sharing": "soft"}, r"^unknown sharing 'soft'; known: hard, independent$"),
+        ({"decoder": "unet"}, r"^unknown decoder 'unet'; known: fpn, bifpn$"),
+        ({"backbone": "resnet19"}, r"^backbone 'resnet19' is not a timm model"),
+        ({"heads": {"edge": {}}}, r"^model\.heads: unknown tasks \['edge'\]; the model has \['depth'\]$"),
+        ({"heads": {"depth": {"chanels": 8}}}, r"^model\.heads\.depth: .* \['chanels'\]; known: \['channels'\]$"),
+        ({"heads": {"depth": {"strides": [1]}}}, r"^model\.heads\.depth: unknown options \['strides'\]"),
+        ({"tasks": []}, r"^tasks must be a non-empty list without repeated names, got \[\]$"),
+        ({"tasks": [DEPTH, DEPTH]}, r"without repeated names, got \['depth', 'depth'\]$"),
+        ({"tasks": [TaskSpec.depth(name="forward")]}, r"^task names \['forward'\] are attributes of torch modules"),
+        ({"input_size": (32,)}, r"^model\.input_size must be \(height, width\) in pixels, got \[32\]$"),
+        ({"input_size": (0, 32)}, r"^model\.input_size must be \(height, width\) in pixels, got \[0, 32\]$"),
+        ({"pretrained": "nowhere.pth"}, r"^model\.backbone\.pretrained: no file 'nowhere\.pth'"),
+    ],
+)
+def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        create_model(**{"backbone": "test_resnet", "tasks": [DEPTH], **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_head_options_reach_the_head() -> None:
+    specs = [DEPTH, TaskSpec.detection(["chair"])]
+    heads = {"depth": {"channels": 24}, "detection": {"channels": 16, "num_convs": 1}}
+    model = create_model("test_resnet", specs, decoder_channels=8, heads=heads)
+    assert model.heads["depth"].predict.in_channels == 24
+    assert len(model.heads["detection"].class_tower) == 3
+
+
+@pytest.mark.parametrize("decoder", ["fpn", "bifpn"])
+@pytest.mark.parametrize("sharing", ["hard", "independent"])
+def test_config_round_trip(sharing: str, decoder: str, specs: list[TaskSpec]) -> None:
+    model = create_model(
+        "test_resnet",
+        specs,
+        sharing,
+        decoder,
+        decoder_channels=8,
+        heads={"depth": {"channels": 12}},
+        input_size=(64, 96),
+    ).eval()
+    config = json.loads(json.dumps(model.config))
+    assert tuple(config) == CONFIG_KEYS
+    rebuilt = create_model_from_config(config).eval()
+    assert rebuilt.config == model.config
+    assert rebuilt.tasks == specs
+    assert rebuilt.input_size == (64, 96)
+    rebuilt.load_state_dict(model.state_dict())
+    images = torch.rand(1, 3, 40, 50) * 255
+    with torch.no_grad():
+        assert torch.equal(rebuilt(images)["depth"], model(images)["depth"])
+
+
+def test_rebuilding_leaves_the_config_alone() -> None:
+    config = create_model("test_resnet", [DEPTH]).config
+    before = json.dumps(config)
+    create_model_from_config(config)
+    assert json.dumps(config) == before
+    assert config["input_size"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pretrained": True}, r"^model config: unknown keys \['pretrained'\]; known: backbone, tasks, sharing, "),
+        ({"pretrained": False}, r"^model config: unknown keys \['pretrained'\]"),
+        ({"weights": "x", 1: 2}, r"^model config: unknown keys \['1', 'weights'\]"),
+        ({"tasks": [{"name": "depth", "kind": "depth", "max_depth": 5.0, "unit": "mm"}]}, r"unknown keys \['unit'\]"),
+        ({"decoder": "unet"}, r"^unknown decoder 'unet'"),
+    ],
+)
+def test_foreign_configs_are_refused(changes: dict[Any, Any], message: str) -> None:
+    config = create_model("test_resnet", [DEPTH]).config
+    with pytest.raises(ValueError, match=message):
+        create_model_from_config({**config, **changes})
+
+
+@pytest.mark.parametrize("key", ["backbone", "tasks"])
+def test_missing_keys_are_named(key: str) -> None:
+    config = create_model("test_resnet", [DEPTH]).config
+    del config[key]
+    with pytest.raises(ValueError, match=rf"^model config: missing keys \['{key}'\]$"):
+        create_model_from_config(config)
+
+
+def test_rebuilding_never_asks_for_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def spy(name: str, pretrained: Any) -> dict[str, Any]:
+        asked.append(pretrained)
+        return weights_options(name, pretrained)
+
+    monkeypatch.setattr("visionmtl.models.backbone.weights_options", spy)
+    create_model_from_config(create_model("test_resnet", [DEPTH]).config)
+    assert asked == [False, False]
+
+
+def test_seed_decides_the_weights(specs: list[TaskSpec]) -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        states.append(create_model("test_resnet", specs, decoder_channels=8).state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))

@@ -1,0 +1,7 @@
+"""Measure a config: the same program as ``visionmtl benchmark``."""
+
+import sys
+
+from visionmtl.cli import main
+
+main(["benchmark", *sys.argv[1:]])

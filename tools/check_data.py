@@ -1,0 +1,7 @@
+"""Check a data set: the same program as ``visionmtl check-data``."""
+
+import sys
+
+from visionmtl.cli import main
+
+main(["check-data", *sys.argv[1:]])

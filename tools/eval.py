@@ -1,0 +1,7 @@
+"""Evaluate a model: the same program as ``visionmtl eval``."""
+
+import sys
+
+from visionmtl.cli import main
+
+main(["eval", *sys.argv[1:]])

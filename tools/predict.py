@@ -1,0 +1,7 @@
+"""Predict on images and videos: the same program as ``visionmtl predict``."""
+
+import sys
+
+from visionmtl.cli import main
+
+main(["predict", *sys.argv[1:]])

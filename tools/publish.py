@@ -1,0 +1,59 @@
+"""Turn a finished run into a zoo entry: float16 weights, a card, validation metrics of what was written."""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from visionmtl.configfile import load_config
+from visionmtl.engine.build import build_dataset
+from visionmtl.engine.card import model_card
+from visionmtl.engine.evaluation import evaluate_model
+from visionmtl.engine.logging import json_safe
+from visionmtl.files import read_json, write_atomic
+from visionmtl.models.folder import load_model_folder, save_model
+from visionmtl.tasks import TASKS
+from visionmtl.zoo import CHECKPOINTS, describe_files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("name", help="name in the zoo")
+    parser.add_argument("--licence", required=True)
+    parser.add_argument("--data", required=True, help="what it was trained on, in a few words")
+    parser.add_argument("--notes", type=Path, help="Markdown that the card ends with: what the model cannot do")
+    arguments = parser.parse_args()
+
+    config, folder = load_config(arguments.run / "config.yaml"), CHECKPOINTS / arguments.name
+    record = read_json(arguments.run / "model" / "config.json")["record"]
+    model = load_model_folder(arguments.run / "model")
+    save_model(model, folder, dtype=torch.float16)
+    results = json_safe(
+        evaluate_model(folder, build_dataset(config, "val"), device=torch.device("cpu"), console=Console())
+    )
+    record["metrics"] = results
+    notes = arguments.notes.read_text() if arguments.notes else ""
+    save_model(model, folder, model_card(model, config, record) + notes, dtype=torch.float16, extra={"record": record})
+
+    registry = read_json(CHECKPOINTS / "registry.json")
+    registry["models"][arguments.name] = {
+        "source": arguments.name,
+        "files": describe_files(folder),
+        "tasks": [spec.name for spec in model.tasks],
+        "metrics": {
+            f"{spec.name}/{key}": round(results[spec.name][key], 3)
+            for spec in model.tasks
+            if results[spec.name][key := TASKS[spec.kind].metric.headline] is not None
+        },
+        "licence": arguments.licence,
+        "data": arguments.data,
+        "command": record["command"],
+    }
+    write_atomic(CHECKPOINTS / "registry.json", (json.dumps(registry, indent=2) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""Look at the model zoo: the same program as ``visionmtl zoo``."""
+
+import sys
+
+from visionmtl.cli import main
+
+main(["zoo", *sys.argv[1:]])

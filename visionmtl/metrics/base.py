@@ -1,0 +1,31 @@
+"""What every task's metric offers."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from torchmetrics import Metric
+
+from visionmtl.types import TaskSpec
+
+
+class TaskMetric(Metric):
+    """The metric of one task: ``update(prediction, targets)`` batch by batch, ``compute`` -> value by key.
+
+    Attributes:
+        headline: key of the main metric, which stands for the task in tables and in delta_m, convention A.
+        score_key: key of the share in percent, higher is better, that enters the validation score.
+        higher_is_better_by_key: the keys that are reported, in order.
+        delta_m_keys: keys that enter delta_m, convention B.
+    """
+
+    full_state_update: bool = False
+    headline: ClassVar[str]
+    score_key: ClassVar[str]
+    higher_is_better_by_key: ClassVar[dict[str, bool]]
+    delta_m_keys: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def from_task(cls, task: TaskSpec) -> Self:
+        """The metric of a task."""
+        raise NotImplementedError
