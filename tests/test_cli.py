@@ -70,12 +70,16 @@ def test_train_resumes_a_finished_run_without_training(trained: Path, config: Pa
     assert (trained / "checkpoints" / "best.pt").read_bytes() == before
 
 
-def test_train_refuses_a_folder_that_is_not_empty(trained: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_refuses_a_folder_that_is_not_empty(
+    trained: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("train", config, "--output-dir", trained) == 2
     assert "--resume auto" in one_error_line(capsys)
 
 
-def test_overrides_stand_anywhere_and_print_config_is_complete(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_overrides_stand_anywhere_and_print_config_is_complete(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("train", config, "seed=1", "--print-config", "optimizer.lr=1e-2") == 0
     printed = capsys.readouterr().out
     assert "seed: 1" in printed
@@ -161,7 +165,9 @@ def test_predict_does_the_good_files_and_reports_the_bad_one(
     image = RoomsDataset(1, (48, 60))[0].image
     cv2.imwrite(str(tmp_path / "good.png"), image)
     (tmp_path / "bad.jpg").write_text("no image")
-    assert run("predict", tmp_path / "good.png", tmp_path / "bad.jpg", "--model", trained, "--output", tmp_path / "o") == 1
+    assert (
+        run("predict", tmp_path / "good.png", tmp_path / "bad.jpg", "--model", trained, "--output", tmp_path / "o") == 1
+    )
     assert "bad.jpg" in capsys.readouterr().err.strip().splitlines()[-1]
     names = {path.name for path in (tmp_path / "o").iterdir()}
     assert {"good_panel.jpg", "good_semseg.png", "good_depth.png", "good_normals.png", "good_detection.json"} <= names
@@ -188,7 +194,11 @@ def test_a_sample_that_breaks_in_mid_run_fails_with_its_path(tmp_path: Path) -> 
     path = root / "train" / "depth" / "rooms_1.png"
     path.write_bytes(path.read_bytes()[:100])
     config = tmp_path / "folder.yaml"
-    config.write_text(CONFIG.replace(CONFIG[CONFIG.index("  type: rooms") : CONFIG.index("model:")], f"  type: folder\n  root: {root}\n"))
+    config.write_text(
+        CONFIG.replace(
+            CONFIG[CONFIG.index("  type: rooms") : CONFIG.index("model:")], f"  type: folder\n  root: {root}\n"
+        )
+    )
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "train.py", config, "--output-dir", tmp_path / "run", "trainer.batch_size=3"],
         capture_output=True,
@@ -234,7 +244,9 @@ def write_folder(root: Path, reverse_classes: bool, rename: str | None = None, s
         boxes = sample.targets["detection"]
         for (x1, y1, x2, y2), label in zip(boxes.boxes.tolist(), boxes.labels.tolist(), strict=True):
             category = order["detection"].index(specs["detection"][label])
-            annotations.append({"image_id": i, "category_id": category, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0})
+            annotations.append(
+                {"image_id": i, "category_id": category, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0}
+            )
     for number, annotation in enumerate(annotations):
         annotation["id"] = number
     categories = [{"id": i, "name": name} for i, name in enumerate(order["detection"])]

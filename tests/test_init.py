@@ -30,6 +30,15 @@ def test_public_names_are_found() -> None:
     assert run(code) == str([True] * len(visionmtl.__all__) * 2)
 
 
+def test_no_submodule_hides_a_public_name() -> None:
+    code = (
+        "import importlib, pkgutil, visionmtl\n"
+        "for m in pkgutil.iter_modules(visionmtl.__path__): importlib.import_module(f'visionmtl.{m.name}')\n"
+        "print([callable(getattr(visionmtl, n)) for n in visionmtl.__all__])"
+    )
+    assert run(code) == str([True] * len(visionmtl.__all__))
+
+
 def test_public_names_are_listed_before_they_are_loaded() -> None:
     assert set(visionmtl.__all__) | {"__version__"} <= set(dir(visionmtl))
     assert visionmtl.__all__ == sorted(visionmtl.__all__)

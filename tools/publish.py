@@ -14,8 +14,8 @@ from visionmtl.engine.evaluation import evaluate_model
 from visionmtl.engine.logging import json_safe
 from visionmtl.files import read_json, write_atomic
 from visionmtl.models.folder import load_model_folder, save_model
+from visionmtl.registry import CHECKPOINTS, describe_files
 from visionmtl.tasks import TASKS
-from visionmtl.zoo import CHECKPOINTS, describe_files
 
 
 def main() -> None:

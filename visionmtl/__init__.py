@@ -12,13 +12,13 @@ _PUBLIC = {
     "create_model": "visionmtl.models.factory",
     "load_model": "visionmtl.zoo",
     "list_models": "visionmtl.zoo",
-    "predict": "visionmtl.predict",
+    "predict": "visionmtl.prediction",
 }
 __all__ = ["TaskSpec", "create_model", "list_models", "load_model", "predict"]
 
 if TYPE_CHECKING:
     from visionmtl.models.factory import create_model
-    from visionmtl.predict import predict
+    from visionmtl.prediction import predict
     from visionmtl.types import TaskSpec
     from visionmtl.zoo import list_models, load_model
 

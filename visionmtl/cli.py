@@ -74,7 +74,9 @@ def pick_device(name: str) -> torch.device:
     except RuntimeError:
         raise ValueError(f"--device: {name!r} is not a device; give auto, cpu, cuda:0 or mps") from None
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device.type, False) or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+    if not present.get(device.type, False) or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
         raise ValueError(f"--device: {name!r} is not available on this machine; use --device cpu or auto")
     return device
 
@@ -173,14 +175,12 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Predict every task on images and videos of your own."""
-    from visionmtl.predict import predict_paths
+    from visionmtl.prediction import predict_paths
     from visionmtl.zoo import load_model
 
     model = load_model(arguments.model)
     options = {"size": arguments.size, "score_threshold": arguments.score_threshold}
-    failures = predict_paths(
-        model, arguments.inputs, arguments.output, device=pick_device(arguments.device), **options
-    )
+    failures = predict_paths(model, arguments.inputs, arguments.output, device=pick_device(arguments.device), **options)
     print(f"results are in {arguments.output}")
     for path, reason in failures:
         print(f"visionmtl: not predicted: {path}: {reason}", file=sys.stderr)

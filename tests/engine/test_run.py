@@ -137,12 +137,10 @@ def test_two_runs_in_one_second(make_config: MakeConfig, tmp_path: Path, monkeyp
 def test_resume_auto_without_a_checkpoint_says_so(
     make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options: dict[str, Any]
-    for options in ({}, {"output_dir": tmp_path / "empty"}):
+    config = make_config(f"output_dir={tmp_path}")
+    for folder in (None, tmp_path / "empty"):
         with pytest.raises(StoppedError):
-            train(
-                make_config(f"output_dir={tmp_path}"), "tiny", resume="auto", device=CPU, console=Console(), **options
-            )
+            train(config, "tiny", resume="auto", device=CPU, console=Console(), output_dir=folder)
         assert capsys.readouterr().out.startswith("no checkpoint to resume from: starting fresh\n")
 
 
@@ -209,7 +207,6 @@ def test_resume_from_a_path(finished: tuple[Path, Config, str], tmp_path: Path) 
 
 def test_a_config_that_fits_no_model_leaves_no_folder(make_config: MakeConfig, tmp_path: Path) -> None:
     refused("optimizer.name: unknown", make_config(f"output_dir={tmp_path}", "optimizer.name=adamww"))
-    refused("unknown tasks", make_config("losses={nothing: {}}"), output_dir=tmp_path / "run")
     assert os.listdir(tmp_path) == []
 
 
@@ -264,7 +261,7 @@ def is_alive(pid: int) -> bool:
 def test_processes_that_are_killed_and_stopped(make_config: MakeConfig, tmp_path: Path) -> None:
     """SIGKILL between two checkpoints, then resumed and SIGTERM, then resumed: the run of one that went through."""
     config = make_config(
-        "data.workers=1", "data.train.samples=40", "trainer.checkpoint_every=6", "logging.every=1", "trainer.ema=0.9"
+        "data.workers=1", "data.train.samples=24", "trainer.checkpoint_every=6", "logging.every=1", "trainer.ema=0.9"
     )
     (tmp_path / "tiny.yaml").write_text(dump_config(config))
     folder, stderr = tmp_path / "run", tmp_path / "stderr.txt"
@@ -282,7 +279,7 @@ def test_processes_that_are_killed_and_stopped(make_config: MakeConfig, tmp_path
     process.join()
     assert load_checkpoint(folder / "checkpoints" / "last.pt")["progress"]["step"] % 6 == 0
     process = launch("--resume", "auto")
-    wait_for_step(folder, 22)
+    wait_for_step(folder, 15)
     workers += children(process.pid)
     process.terminate()
     process.join(60)

@@ -68,9 +68,10 @@ def train(
     folder = _run_folder(config, name, output_dir, checkpoint)
     try:
         trainer = Trainer(config, folder, device, resume=checkpoint, limit_batches=limit_batches, console=console)
-    except ValueError:
-        with suppress(OSError):  # a folder that is not empty stays
-            folder.rmdir()
+    except Exception:
+        if output_dir is None:
+            with suppress(OSError):  # the folder was made for nothing; one that is not empty stays
+                folder.rmdir()
         raise
     try:
         _describe(folder, config, device)

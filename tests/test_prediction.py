@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from visionmtl.predict import predict, predict_paths
+from visionmtl.prediction import predict, predict_paths
 from visionmtl.results import DepthResult, DetectionResult, NormalsResult, SemSegResult
 from visionmtl.types import DetectionOutput, TaskSpec
 from visionmtl.visualize import palette
