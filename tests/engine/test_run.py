@@ -301,3 +301,14 @@ def test_processes_that_are_killed_and_stopped(make_config: MakeConfig, tmp_path
     assert logs[0] == logs[1]
     weights = [(f / "model" / "model.safetensors").read_bytes() for f in (folder, whole)]
     assert weights[0] == weights[1]
+
+
+def test_out_of_memory_comes_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_config: MakeConfig
+) -> None:
+    def fit(self: Trainer) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore text")
+
+    monkeypatch.setattr(Trainer, "fit", fit)
+    with pytest.raises(RunError, match=r"^out of memory on cpu at step 1; lower trainer.batch_size .*accumulate"):
+        train(make_config(), "tiny", output_dir=tmp_path / "run", device=torch.device("cpu"), console=Console())

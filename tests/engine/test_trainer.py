@@ -241,7 +241,7 @@ def test_other_data_is_refused(
 
 def test_what_is_no_training_checkpoint(tmp_path: Path, make_trainer: MakeTrainer) -> None:
     save_checkpoint(tmp_path / "x.pt", {"model": {}, "config": ""})
-    with pytest.raises(ValueError, match=r"x.pt: cannot be resumed, it is no training checkpoint: it lacks data"):
+    with pytest.raises(ValueError, match=r"x.pt: no training checkpoint of this version, it lacks data, limit_batches"):
         make_trainer(tmp_path, resume=tmp_path / "x.pt")
 
 

@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from visionmtl.inference import Size, evaluation_mode, infer
 from visionmtl.metrics.multitask import MultiTaskMetrics
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.tasks import TASKS
-from visionmtl.types import Batch, TaskSpec
+from visionmtl.types import Batch, Detections, TaskSpec
+
+PICTURE_SCORE = 0.3
+"""Detections below this score are left out of pictures."""
 
 
 def evaluate(
@@ -41,18 +45,33 @@ def evaluate(
     Returns:
         The results, or None where ``should_stop`` ended the evaluation early.
     """
-    metrics = MultiTaskMetrics(tasks or model.tasks).to(device)
+    where = torch.device("cpu") if device.type == "mps" else device  # MPS lacks the float64 that the sums need
+    metrics = MultiTaskMetrics(tasks or model.tasks).to(where)
     names = [spec.name for spec in tasks] if tasks else None
     with evaluation_mode(model):
         for batch in batches:
             moved = batch.to(device)
-            predictions = infer(model, moved.images, size, tasks=names)
-            metrics.update(predictions, moved.targets)
+            predictions = {k: _to(v, where) for k, v in infer(model, moved.images, size, tasks=names).items()}
+            metrics.update(predictions, moved.to(where).targets)
             if on_batch is not None:
                 on_batch(batch, predictions)
             if should_stop():
                 return None
     return metrics.compute()
+
+
+def _to(prediction: Tensor | list[Detections], device: torch.device) -> Tensor | list[Detections]:
+    if isinstance(prediction, Tensor):
+        return prediction.to(device)
+    return [Detections(d.boxes.to(device), d.scores.to(device), d.labels.to(device)) for d in prediction]
+
+
+def _confident(prediction: Tensor | Detections) -> Tensor | Detections:
+    """Without the many boxes that average precision needs and a picture does not."""
+    if isinstance(prediction, Tensor):
+        return prediction
+    keep = prediction.scores >= PICTURE_SCORE
+    return Detections(prediction.boxes[keep], prediction.scores[keep], prediction.labels[keep])
 
 
 class PictureCollector:
@@ -72,7 +91,7 @@ class PictureCollector:
                 result = TASKS[spec.kind].result
                 blank = np.full_like(image, 230)
                 row.append(blank if target is None else result.draw_target(spec, target, image, scale))
-                row.append(result.from_prediction(spec, predictions[spec.name][i]).draw(image, scale))
+                row.append(result.from_prediction(spec, _confident(predictions[spec.name][i])).draw(image, scale))
             self.rows.append(row)
 
     def sheet(self) -> np.ndarray:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import math
 from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from timm.scheduler.poly_lr import PolyLRScheduler
+from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from visionmtl.engine.errors import last_line
@@ -58,7 +60,7 @@ def make_optimizer(groups: list[dict[str, Any]], name: str, lr: float) -> torch.
 
 
 class Schedule:
-    """The learning rate as a function of the optimiser step; it has no state.
+    """timm's schedules as a function of the optimiser step, without state.
 
     Linear warm-up from 1 % of the peak, then ``cosine``, ``poly`` (power 0.9) or ``constant``; cosine and poly end at
     ``min_lr_scale`` times the peak. A group's rate is multiplied by its ``lr_scale``.
@@ -81,26 +83,22 @@ class Schedule:
         warmup_steps: int,
         min_lr_scale: float,
     ) -> None:
-        self._optimizer = optimizer
-        self._name = name
-        self._lr = lr
-        self._warmup = min(warmup_steps, total_steps - 1)
-        self._decay = total_steps - self._warmup
-        self._min = min_lr_scale
+        warmup = min(warmup_steps, total_steps - 1)
+        options: dict[str, Any] = {
+            "t_initial": max(total_steps - warmup, 2),  # timm warns of one step
+            "lr_min": lr if name == "constant" else lr * min_lr_scale,  # a cosine between equal rates is constant
+            "t_in_epochs": False,
+            "warmup_t": warmup,
+            "warmup_lr_init": lr * 0.01,
+            "warmup_prefix": True,
+        }
+        self._scheduler: Scheduler
+        if name == "poly":
+            self._scheduler = PolyLRScheduler(optimizer, power=0.9, **options)
+        else:
+            self._scheduler = CosineLRScheduler(optimizer, **options)
         self.set(0)
 
     def set(self, step: int) -> None:
         """Set the rates for the step that follows ``step`` finished ones."""
-        rate = self._lr * self.scale(step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["lr_scale"]
-
-    def scale(self, step: int) -> float:
-        """The rate over its peak."""
-        if step < self._warmup:
-            return 0.01 + 0.99 * step / self._warmup
-        if self._name == "constant":
-            return 1.0
-        done = min((step - self._warmup) / self._decay, 1.0)
-        curve = (1 - done) ** 0.9 if self._name == "poly" else (1 + math.cos(math.pi * done)) / 2
-        return self._min + (1 - self._min) * curve
+        self._scheduler.step_update(step)

@@ -114,7 +114,7 @@ def check_same_run(path: Path, saved: Mapping[str, Any], config: Config, limit_b
     """
     expected = ("config", "data", "limit_batches", "model", "ema", "optimizer", "epoch_losses", "progress", "rng")
     if missing := [key for key in expected if key not in saved]:
-        raise ValueError(f"{path}: cannot be resumed, it is no training checkpoint: it lacks {', '.join(missing)}")
+        raise ValueError(f"{path}: no training checkpoint of this version, it lacks {', '.join(missing)}")
     if differences := config_differences(parse_config(saved["config"], str(path)), config, RESUMABLE):
         raise ValueError(f"{path}: made with another config; these keys differ: {'; '.join(differences)}")
     if saved["limit_batches"] != limit_batches:
