@@ -169,7 +169,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="zoo name, run folder, model folder or checkpoint")
     parser.add_argument("--output", required=True, type=Path, metavar="D", help="folder for the results")
     parser.add_argument("--size", type=_size, help="short side the network sees, or native (default: as trained)")
-    parser.add_argument("--score-threshold", type=float, default=0.3, help="leave out detections below it")
+    parser.add_argument("--score-threshold", type=float, default=0.5, help="leave out detections below it")
     _add_device(parser)
 
 

@@ -29,7 +29,7 @@ def predict(
     model: MultiTaskModel,
     image: str | Path | np.ndarray,
     size: Size = None,
-    score_threshold: float = 0.3,
+    score_threshold: float = 0.5,
     device: torch.device | str | None = None,
 ) -> Result:
     """Predict every task on one image, in evaluation mode; the mode of the model is restored.
@@ -67,7 +67,7 @@ def predict_paths(
     inputs: Sequence[str],
     output_dir: Path | str,
     size: Size = None,
-    score_threshold: float = 0.3,
+    score_threshold: float = 0.5,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> list[tuple[str, str]]:

@@ -85,7 +85,13 @@ def test_tied_tensors_are_stored_once_and_stay_tied(model: Fake, tmp_path: Path)
     assert torch.equal(loaded.first.weight, model.first.weight)
 
 
-def test_float16_halves_the_floats_only(model: Fake, tmp_path: Path) -> None:
+def test_float16_keeps_vectors_exact(model: Fake, tmp_path: Path) -> None:
+    model.norm.running_var[1] = 1e6
+    save_model(model, tmp_path, dtype=torch.float16)
+    assert torch.equal(load_model_folder(tmp_path).norm.running_var, model.norm.running_var)
+
+
+def test_float16_halves_the_weights_only(model: Fake, tmp_path: Path) -> None:
     save_model(model, tmp_path, dtype=torch.float16)
     stored = load_file(tmp_path / "model.safetensors")
     assert stored["conv.weight"].dtype == torch.float16
@@ -96,8 +102,9 @@ def test_float16_halves_the_floats_only(model: Fake, tmp_path: Path) -> None:
 
 
 def test_float16_overflow_names_the_tensor_and_writes_nothing(model: Fake, tmp_path: Path) -> None:
-    model.norm.running_var[1] = 1e6
-    with pytest.raises(ValueError, match=r"'norm\.running_var' overflows in torch\.float16.*1e\+06"):
+    with torch.no_grad():
+        model.conv.weight[0, 0, 0, 0] = 1e6
+    with pytest.raises(ValueError, match=r"'conv\.weight' overflows in torch\.float16.*1e\+06"):
         save_model(model, tmp_path / "x", dtype=torch.float16)
     assert not (tmp_path / "x").exists()
     save_model(model, tmp_path / "x", dtype=torch.bfloat16)

@@ -15,7 +15,7 @@ from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.tasks import TASKS
 from visionmtl.types import Batch, Detections, TaskSpec
 
-PICTURE_SCORE = 0.3
+PICTURE_SCORE = 0.5
 """Detections below this score are left out of pictures."""
 
 

@@ -43,7 +43,8 @@ def save_model(
         model: its ``config`` and ``tasks`` describe it.
         folder: created where missing.
         card: Markdown text of the README.
-        dtype: floating tensors are stored in this type (float16 halves the file); None keeps their own.
+        dtype: weights are stored in this type (float16 halves the file); vectors keep their own, because running
+            variances may exceed float16 and hardly count. None keeps all.
         extra: further plain values for ``config.json``, for example metrics and the command.
 
     Raises:
@@ -168,7 +169,7 @@ def _stored_tensors(state: Mapping[str, Any], dtype: torch.dtype | None) -> dict
         if name in aliases:
             continue
         tensor = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        if dtype is not None and tensor.is_floating_point():
+        if dtype is not None and tensor.is_floating_point() and tensor.ndim > 1:
             tensor = tensor.to(dtype)
             if bool((tensor.isfinite().logical_not() & value.detach().cpu().isfinite()).any()):
                 largest = float(value.abs().max())

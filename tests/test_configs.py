@@ -1,0 +1,35 @@
+"""The configs that ship: each is complete, valid, and has its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from visionmtl.configfile import dump_config, load_config
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+def missing(full: Any, own: Any, path: str = "") -> list[str]:
+    if not isinstance(full, dict):
+        return []
+    if not isinstance(own, dict):
+        return [path]
+    found = [f"{path}.{key}" for key in full if key not in own]
+    return found + [m for key in full if key in own for m in missing(full[key], own[key], f"{path}.{key}")]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_is_complete_and_has_a_record(path: Path) -> None:
+    text = path.read_text()
+    assert missing(yaml.safe_load(dump_config(load_config(path))), yaml.safe_load(text)) == []
+    header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    for word in ("Command:", "Hardware:", "Time:", "Validation:"):
+        assert word in header, f"{path.name}: the record lacks {word}"
+
+
+def test_there_are_configs() -> None:
+    assert CONFIGS
