@@ -95,7 +95,8 @@ def test_overrides_stand_anywhere_and_print_config_is_complete(
         (["train", "{config}", "--device", "cuda:7"], "not available"),
         (["train", "{config}", "--device", "abacus"], "abacus"),
         (["train", "{config}", "--limit-batches", "0"], "at least 1"),
-        (["train", "{config}", "--no-such-flag"], "--no-such-flag"),
+        (["train", "{config}", "--limit-batches", "x"], "must be a whole number, got 'x'"),
+        (["train", "{config}", "--no-such-flag"], "--no-such-flag (see visionmtl train --help)"),
         (["train", "{config}", "model.backbone.name=resnet1234"], "resnet1234"),
         (["train", "{config}", "optimizer.name=adamv"], "adamv"),
         (["train", "{config}", "weighting.weights={dept: 1.0}"], "dept"),
@@ -103,8 +104,11 @@ def test_overrides_stand_anywhere_and_print_config_is_complete(
         (["train"], "config"),
         (["eval", "--model", "missing"], "missing"),
         (["eval", "--model", "missing", "c.yaml", "--data", "d"], "not both"),
+        (["eval", "--model", "missing", "--data", "d", "--workers", "-1"], "at least 0, got -1"),
         (["predict", "x.jpg", "--model", "missing", "--output", "out"], "missing"),
+        (["predict", "x.jpg", "--model", "missing", "--output", "out", "--size", "big"], "'big'"),
         (["check-data", "missing"], "missing"),
+        (["check-data", "{empty}"], "no data set"),
         (["zoo", "show", "no_such_model"], "no_such_model"),
         (["zoo", "show"], "one name"),
         (["dance"], "dance"),
@@ -113,7 +117,7 @@ def test_overrides_stand_anywhere_and_print_config_is_complete(
 def test_usage_mistakes_are_one_line_and_exit_with_2(
     arguments: list[str], message: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [argument.replace("{config}", str(config)) for argument in arguments]
+    arguments = [argument.replace("{config}", str(config)).replace("{empty}", str(tmp_path)) for argument in arguments]
     if arguments[:1] == ["train"] and "--output-dir" not in arguments and len(arguments) > 1:
         arguments += ["--output-dir", str(tmp_path / "run")]
     assert run(*arguments) == 2
@@ -171,6 +175,15 @@ def test_predict_does_the_good_files_and_reports_the_bad_one(
     assert "bad.jpg" in capsys.readouterr().err.strip().splitlines()[-1]
     names = {path.name for path in (tmp_path / "o").iterdir()}
     assert {"good_panel.jpg", "good_semseg.png", "good_depth.png", "good_normals.png", "good_detection.json"} <= names
+
+
+def test_predict_into_a_place_that_cannot_be_made_fails_in_one_line(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite(str(tmp_path / "good.png"), RoomsDataset(1, (48, 60))[0].image)
+    (tmp_path / "file").touch()
+    assert run("predict", tmp_path / "good.png", "--model", trained, "--output", tmp_path / "file" / "out") == 1
+    assert "file" in one_error_line(capsys)
 
 
 def test_check_data_finds_the_bad_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

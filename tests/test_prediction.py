@@ -221,6 +221,24 @@ def test_paths_folders_patterns_and_failures(tmp_path: Path) -> None:
     assert "broken.jpg" not in failures[1][1]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20.00 GiB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 53 bytes."),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_costs_one_file(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    write(tmp_path / "big.png")
+    monkeypatch.setattr("visionmtl.prediction.infer", full)
+    failures = predict_paths(ColourModel(), [str(tmp_path / "big.png")], tmp_path / "out", progress=False)
+    assert failures == [(str(tmp_path / "big.png"), "out of memory; try a smaller size, or the CPU")]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
 def test_file_names_that_are_not_utf8(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.png"))

@@ -42,6 +42,10 @@ def test_specs_are_immutable_and_hashable() -> None:
         ({"name": "a", "kind": "semseg", "classes": ["x", "y", "x"]}, r"^task 'a': repeated classes \['x'\]$"),
         ({"name": "a", "kind": "semseg", "classes": "bed"}, "^task 'a': classes must be a list of names, got 'bed'$"),
         ({"name": "a", "kind": "semseg", "classes": ["x", 1]}, "^task 'a': classes must be a list of names, got "),
+        (
+            {"name": "a", "kind": "semseg", "classes": [f"c{i}" for i in range(257)]},
+            "^task 'a': at most 256 classes, ids are 8-bit; got 257$",
+        ),
         ({"name": "a", "kind": "depth"}, r"^task 'a': max_depth must be positive metres, got 0\.0$"),
         ({"name": "a", "kind": "depth", "max_depth": -1}, "max_depth must be positive metres, got -1$"),
         ({"name": "a", "kind": "depth", "max_depth": float("nan")}, "max_depth must be positive metres, got nan$"),
@@ -123,3 +127,19 @@ def test_to_moves_every_tensor_and_keeps_the_host_values(batch: Batch) -> None:
             assert target.annotated == [True, False]
     assert (moved.sample_ids, moved.annotated) == (batch.sample_ids, batch.annotated)
     assert batch.images.device.type == "cpu"
+
+
+@pytest.mark.parametrize(("device", "asynchronous"), [("cuda", True), ("cpu", False), ("mps", False)])
+def test_only_copies_to_cuda_are_asynchronous(
+    device: str, asynchronous: bool, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others could be read before they have arrived."""
+    asked: list[bool] = []
+
+    def to(tensor: torch.Tensor, device: torch.device, non_blocking: bool) -> torch.Tensor:
+        asked.append(non_blocking)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    batch.to(torch.device(device))
+    assert set(asked) == {asynchronous}

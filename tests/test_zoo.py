@@ -337,8 +337,8 @@ def test_zoo_list_show_verify(tmp_path: Path, folder: Path) -> None:
     write_registry(tmp_path, {"b": values_of(folder), "a": values_of(folder, source="gone")})
     table = rendered(zoo.zoo_list())
     assert table.index(" a ") < table.index(" b ")
-    assert "semseg depth" in table
-    assert "semseg/miou 0.4123" in table
+    assert "semseg  miou 0.4123" in table
+    assert "depth  rmse 1" in table
     shown = rendered(zoo.zoo_show("b"))
     sha256 = describe_files(folder)["config.json"]["sha256"]
     assert all(text in shown for text in ("Apache-2.0", "[seed 0]", "train [/x] --a", "A card.", sha256))

@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import re
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from rich.console import Console
@@ -27,13 +30,24 @@ def main() -> None:
     parser.add_argument("--notes", type=Path, help="Markdown that the card ends with: what the model cannot do")
     arguments = parser.parse_args()
 
+    try:
+        publish(arguments)
+    except ValueError as error:
+        sys.exit(f"publish: error: {error}")
+
+
+def publish(arguments: argparse.Namespace) -> None:
+    if not re.fullmatch("[a-z0-9][a-z0-9_.-]{0,79}", arguments.name):
+        raise ValueError(f"the name must be small letters, digits, '_', '.' and '-', got {arguments.name!r}")
     config, folder = load_config(arguments.run / "config.yaml"), CHECKPOINTS / arguments.name
     record = read_json(arguments.run / "model" / "config.json")["record"]
     model = load_model_folder(arguments.run / "model")
-    save_model(model, folder, dtype=torch.float16)
-    results = json_safe(
-        evaluate_model(folder, build_dataset(config, "val"), device=torch.device("cpu"), console=Console())
-    )
+    with TemporaryDirectory() as trial:
+        save_model(model, Path(trial), dtype=torch.float16)
+        results = evaluate_model(
+            Path(trial), build_dataset(config, "val"), device=torch.device("cpu"), console=Console()
+        )
+    results = json_safe(results)
     record["metrics"] = results
     notes = arguments.notes.read_text() if arguments.notes else ""
     save_model(model, folder, model_card(model, config, record) + notes, dtype=torch.float16, extra={"record": record})

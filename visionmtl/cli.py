@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from visionmtl import __version__
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,15 +28,16 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit."""
     parser = Parser(prog="visionmtl", description="Multi-task learning for dense prediction.")
+    parser.add_argument("--version", action="version", version=f"visionmtl {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     for name, (add_arguments, run) in COMMANDS.items():
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         add_arguments(command)
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, parser=command)
     arguments, rest = parser.parse_known_args(argv)
     misplaced = [item for item in rest if item.startswith("-") or not hasattr(arguments, "overrides")]
     if misplaced:
-        parser.error(f"unrecognized arguments: {' '.join(misplaced)}")
+        arguments.parser.error(f"unrecognized arguments: {' '.join(misplaced)}")
     if rest:  # argparse takes only one group of positionals: overrides may also stand after options
         arguments.overrides += rest
     _exit(arguments)
@@ -51,6 +54,9 @@ def _exit(arguments: argparse.Namespace) -> NoReturn:
         sys.exit(stop.exit_code)
     except RunError as error:
         print(f"visionmtl: failed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # a folder that cannot be written, a download that failed
+        print(f"visionmtl: failed: {last_line(error)}", file=sys.stderr)
         sys.exit(1)
     except ValueError as error:
         print(f"visionmtl: error: {last_line(error)}", file=sys.stderr)
@@ -81,11 +87,18 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+def _count(text: str, least: int = 0) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
     return value
+
+
+def _positive(text: str) -> int:
+    return _count(text, least=1)
 
 
 def _size(text: str) -> int | str:
@@ -93,16 +106,18 @@ def _size(text: str) -> int | str:
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda:0 or mps")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda:0 or mps")
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="YAML file, see configs/")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change the config")
-    parser.add_argument("--output-dir", type=Path, help="the run folder (default: output_dir/<config>-<time>)")
+    parser.add_argument("--output-dir", type=Path, metavar="D", help="run folder (default: output_dir/<config>-<time>)")
     parser.add_argument("--resume", metavar="auto|PATH", help="continue from the last checkpoint, or from this one")
     parser.add_argument("--print-config", action="store_true", help="print the complete config and exit")
-    parser.add_argument("--limit-batches", type=_positive, help="at most so many batches per epoch and evaluation")
+    parser.add_argument(
+        "--limit-batches", type=_positive, metavar="N", help="at most so many batches per epoch and evaluation"
+    )
     _add_device(parser)
 
 
@@ -134,12 +149,18 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", help="YAML file whose validation split is evaluated")
     parser.add_argument("--model", required=True, help="zoo name, run folder, model folder or checkpoint")
     parser.add_argument("--data", metavar="ROOT", help="data set in the folder format, instead of a config")
-    parser.add_argument("--split", default="val", help="split of --data (default: val)")
-    parser.add_argument("--tasks", nargs="+", help="evaluate these only (default: all that model and data share)")
+    parser.add_argument("--split", default="val", metavar="S", help="split of --data (default: val)")
+    parser.add_argument(
+        "--tasks", nargs="+", metavar="TASK", help="evaluate these only (default: all that model and data share)"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the results to this file")
-    parser.add_argument("--size", type=_size, help="short side the network sees, or native (default: as trained)")
-    parser.add_argument("--batch-size", type=_positive, default=1, help="more than 1 needs images of one size")
-    parser.add_argument("--workers", type=int, default=0, help="loader processes")
+    parser.add_argument(
+        "--size", type=_size, metavar="N", help="short side the network sees, or native (default: as trained)"
+    )
+    parser.add_argument(
+        "--batch-size", type=_positive, default=1, metavar="N", help="default 1; more needs images of one size"
+    )
+    parser.add_argument("--workers", type=_count, default=0, metavar="N", help="loader processes (default: 0)")
     _add_device(parser)
 
 
@@ -168,8 +189,12 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="images, folders, patterns such as '*.jpg', videos")
     parser.add_argument("--model", required=True, help="zoo name, run folder, model folder or checkpoint")
     parser.add_argument("--output", required=True, type=Path, metavar="D", help="folder for the results")
-    parser.add_argument("--size", type=_size, help="short side the network sees, or native (default: as trained)")
-    parser.add_argument("--score-threshold", type=float, default=0.5, help="leave out detections below it")
+    parser.add_argument(
+        "--size", type=_size, metavar="N", help="short side the network sees, or native (default: as trained)"
+    )
+    parser.add_argument(
+        "--score-threshold", type=float, default=0.5, metavar="P", help="leave out detections below it (default: 0.5)"
+    )
     _add_device(parser)
 
 
@@ -189,7 +214,9 @@ def predict(arguments: argparse.Namespace) -> int:
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="ROOT|CONFIG", help="a data set in the folder format, or a config")
-    parser.add_argument("--overview", type=Path, help="write a picture of a few samples per split, <name>_<split>.png")
+    parser.add_argument(
+        "--overview", type=Path, metavar="PNG", help="write a picture of a few samples per split, <name>_<split>.png"
+    )
 
 
 def check_data(arguments: argparse.Namespace) -> int:
@@ -199,23 +226,24 @@ def check_data(arguments: argparse.Namespace) -> int:
     from visionmtl.data.check import check_dataset, find_overlap, overview
     from visionmtl.data.folder import FolderDataset
     from visionmtl.engine.evaluation import open_splits
+    from visionmtl.engine.progress import say
 
     console, wrong = Console(), False
     splits = open_splits(arguments.source)
     for name, dataset in splits.items():
         report = check_dataset(dataset)
-        console.print(f"[bold]{name}[/bold]")
+        say(console, name, "bold")
         console.print(report.render())
         wrong |= not report.ok
         if arguments.overview is not None:
             path = arguments.overview.with_name(f"{arguments.overview.stem}_{name}.png")
             overview(dataset, path, report.examples)
-            console.print(f"overview {path}")
+            say(console, f"overview {path}")
     folders = [(name, split) for name, split in splits.items() if isinstance(split, FolderDataset)]
     for i, (first, a) in enumerate(folders):
         for second, b in folders[i + 1 :]:
             for sample, reason in find_overlap(a, b):
-                console.print(f"[red]{first} and {second} overlap: {sample}: {reason}")
+                say(console, f"{first} and {second} overlap: {sample}: {reason}", "red")
                 wrong = True
     return int(wrong)
 
@@ -234,14 +262,17 @@ def benchmark(arguments: argparse.Namespace) -> int:
 
 
 def _zoo_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["list", "show", "verify"])
-    parser.add_argument("names", nargs="*", help="models; show needs one, verify takes all if none is given")
+    parser.add_argument("action", choices=["list", "show", "verify"], help="what to do")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="models; show needs one, verify takes all if none is given"
+    )
 
 
 def zoo(arguments: argparse.Namespace) -> int:
     """List, show and verify the models of the zoo."""
     from rich.console import Console
 
+    from visionmtl.engine.progress import say
     from visionmtl.zoo import zoo_list, zoo_show, zoo_verify
 
     console = Console()
@@ -255,7 +286,7 @@ def zoo(arguments: argparse.Namespace) -> int:
         return 0
     checked = zoo_verify(arguments.names)
     for name, problem in checked:
-        console.print(f"{name}: {problem or 'verified'}", soft_wrap=True)
+        say(console, f"{name}: {problem or 'verified'}")
     return int(any(problem for _, problem in checked))
 
 

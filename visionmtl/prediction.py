@@ -109,6 +109,10 @@ def predict_paths(
                 _predict_video(run, file, output_dir, stem)
             else:
                 run(file).save(output_dir, stem)
+        except (RuntimeError, MemoryError) as error:
+            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+                raise  # on the CPU, torch tells an exhausted memory by its message only
+            failures.append((str(file), "out of memory; try a smaller size, or the CPU"))
         except (ValueError, OSError) as error:
             failures.append((str(file), str(error).removeprefix(f"{file}: ")))
     return failures

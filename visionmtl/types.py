@@ -32,7 +32,7 @@ class TaskSpec:
         max_depth: metres; predictions are bounded by it and targets beyond it are invalid (depth only).
 
     Raises:
-        ValueError: unknown kind, missing or repeated classes, a ``max_depth`` that is not positive.
+        ValueError: unknown kind, missing, repeated or (semseg) over 256 classes, a ``max_depth`` that is not positive.
     """
 
     name: str
@@ -56,13 +56,15 @@ class TaskSpec:
             if len(set(self.classes)) != len(self.classes):
                 repeated = sorted({c for c in self.classes if self.classes.count(c) > 1})
                 raise ValueError(f"task {self.name!r}: repeated classes {repeated}")
+        if self.kind == "semseg" and len(self.classes) > 256:
+            raise ValueError(f"task {self.name!r}: at most 256 classes, ids are 8-bit; got {len(self.classes)}")
         if self.kind == "depth" and not 0 < self.max_depth < float("inf"):
             raise ValueError(f"task {self.name!r}: max_depth must be positive metres, got {self.max_depth}")
 
     @classmethod
     def semseg(cls, classes: list[str] | tuple[str, ...], name: str = "semseg") -> TaskSpec:
         """Semantic segmentation: one of ``classes`` per pixel."""
-        return cls(name, "semseg", tuple(classes))
+        return cls(name, "semseg", classes)  # type: ignore[arg-type]  # made a tuple, and a string refused, on construction
 
     @classmethod
     def depth(cls, max_depth: float = 10.0, name: str = "depth") -> TaskSpec:
@@ -77,7 +79,7 @@ class TaskSpec:
     @classmethod
     def detection(cls, classes: list[str] | tuple[str, ...], name: str = "detection") -> TaskSpec:
         """2-D object detection: axis-aligned boxes, one of ``classes`` each."""
-        return cls(name, "detection", tuple(classes))
+        return cls(name, "detection", classes)  # type: ignore[arg-type]  # as in semseg
 
     @property
     def num_classes(self) -> int:
@@ -211,11 +213,12 @@ class Batch:
     annotated: dict[str, int] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on ``device``; copies are asynchronous where the memory is pinned."""
+        """The batch on ``device``; copies to CUDA are asynchronous where the memory is pinned."""
+        asynchronous = device.type == "cuda"  # the other way, and from MPS, the values could be read before they arrive
 
         def move(value: Any) -> Any:
             if isinstance(value, Tensor):
-                return value.to(device, non_blocking=True)
+                return value.to(device, non_blocking=asynchronous)
             if isinstance(value, list):
                 return [move(v) for v in value]
             if isinstance(value, DenseTargets | BoxTargets):

@@ -81,14 +81,14 @@ def fetch(entry: ModelEntry, cache_dir: Path | None = None) -> Path:
 
 
 def zoo_list() -> Table:
-    """One row per model: name, tasks, size, metrics, licence."""
-    from rich.table import Table
+    """One row per model, 80 columns wide: name, main metrics (a line per task), size, licence."""
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("name", "tasks", "MB", "metrics", "licence")
+    table = Table(Column("name", overflow="fold"), "tasks and validation", Column("MB", justify="right"), "licence")
     for name, entry in sorted(read_registry().items()):
         size = sum(file.size for file in entry.files.values()) / 1e6
-        cells = (name, " ".join(entry.tasks), f"{size:.1f}", _metrics(entry), entry.licence)
+        cells = (name, "\n".join(map(partial(_task_line, entry), entry.tasks)), f"{size:.1f}", entry.licence)
         table.add_row(*map(Text, cells))  # Text, so that brackets in a value are not read as markup
     return table
 
@@ -159,6 +159,13 @@ def _known(name: str, names: list[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     guess = f"did you mean {close[0]!r}? " if close else ""
     return f"{guess}zoo: {', '.join(sorted(names)) or '(empty)'}"
+
+
+def _task_line(entry: ModelEntry, task: str) -> str:
+    values = [
+        f"{key.removeprefix(f'{task}/')} {v:.4g}" for key, v in entry.metrics.items() if key.startswith(f"{task}/")
+    ]
+    return "  ".join([task, *values])
 
 
 def _metrics(entry: ModelEntry) -> str:

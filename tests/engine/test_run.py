@@ -191,7 +191,9 @@ def test_read_only_folder(make_config: MakeConfig, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
 
 
-def test_resume_from_a_path(finished: tuple[Path, Config, str], tmp_path: Path) -> None:
+def test_resume_from_a_path(
+    finished: tuple[Path, Config, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, config, _ = finished
     refused("--resume: no file 'none.pt'; give a checkpoint", config, resume="none.pt")
     for name in ("last.pt", "last.pt.sha256"):
@@ -200,6 +202,9 @@ def test_resume_from_a_path(finished: tuple[Path, Config, str], tmp_path: Path) 
     other, _ = start(config, resume=str(tmp_path / "last.pt"), output_dir=tmp_path / "other")
     assert sorted(os.listdir(other / "checkpoints")) == sorted(os.listdir(folder / "checkpoints"))
     assert (other / "model" / "config.json").exists()
+    monkeypatch.chdir(folder / "checkpoints")
+    again, _ = start(config, resume="last.pt")
+    assert again == folder.resolve()
     changed = config.model_copy(update={"seed": 9})
     refused("these keys differ: seed: 0 -> 9", changed, resume=str(folder / "checkpoints" / "last.pt"))
     assert load_config(folder / "config.yaml") == config

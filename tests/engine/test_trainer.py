@@ -231,6 +231,17 @@ def test_changed_keys_are_listed(uninterrupted: Path, tmp_path: Path, make_train
     make_trainer(tmp_path, *EXACT, *allowed, "trainer.nonfinite=skip", resume=last)
 
 
+def test_a_state_that_does_not_fit_is_refused_in_one_line(
+    uninterrupted: Path, tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
+    saved = load_checkpoint(uninterrupted / "checkpoints" / "last.pt")
+    saved["model"].popitem()
+    save_checkpoint(tmp_path / "other.pt", saved)
+    with pytest.raises(ValueError, match=r"other\.pt: does not fit this run.*Missing key") as caught:
+        make_trainer(tmp_path, *EXACT, resume=tmp_path / "other.pt")
+    assert "\n" not in str(caught.value)
+
+
 def test_other_data_is_refused(
     uninterrupted: Path, tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

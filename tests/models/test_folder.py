@@ -214,6 +214,7 @@ def test_malformed_config_gives_one_line(model: Fake, tmp_path: Path, content: s
     ("changes", "message"),
     [
         ({"model": {"width": 4, "colour": "red"}}, "describes no model: TypeError.*colour"),
+        ({"model": {"width": -4}}, "describes no model: RuntimeError"),
         ({"tasks": [{"name": "semseg"}]}, "describes no model: ValueError.*kind"),
         ({"tasks": ["semseg"]}, "describes no model"),
         ({"tasks": [{"name": "x", "kind": "taste"}]}, "unknown kind 'taste'"),

@@ -48,6 +48,7 @@ def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any])
             "",
             "```python",
             "from visionmtl import load_model, predict",
+            "",
             'result = predict(load_model("path/to/this/folder"), "photo.jpg")',
             "```",
             "",

@@ -19,7 +19,7 @@ from visionmtl.engine.build import build_dataset
 from visionmtl.engine.errors import RunError, last_line
 from visionmtl.engine.evaluator import evaluate
 from visionmtl.engine.logging import json_safe
-from visionmtl.engine.progress import ProgressBar
+from visionmtl.engine.progress import ProgressBar, say
 from visionmtl.files import write_atomic
 from visionmtl.inference import Size
 from visionmtl.metrics.multitask import format_table
@@ -28,9 +28,15 @@ from visionmtl.zoo import load_model
 
 
 def open_splits(source: str) -> dict[str, MultiTaskDataset]:
-    """Every split of a folder data set, or the two splits of a config, by name."""
+    """Every split of a folder data set, or the two splits of a config, by name.
+
+    Raises:
+        ValueError: a folder without splits, or one of the data sets cannot be opened.
+    """
     if Path(source).is_dir():
-        return {split: FolderDataset(source, split) for split in list_splits(Path(source))}
+        if not (splits := list_splits(source)):
+            raise ValueError(f"{source}: no data set, no folder in it has a folder rgb")
+        return {split: FolderDataset(source, split) for split in splits}
     config = load_config(source)
     return {split: build_dataset(config, split) for split in ("train", "val")}
 
@@ -72,8 +78,8 @@ def evaluate_model(
         RunError: a sample that cannot be read, a result that cannot be written.
     """
     model = load_model(name).to(device)
-    if json_path is not None and not json_path.parent.is_dir():
-        raise ValueError(f"--json: no folder {str(json_path.parent)!r}")
+    if json_path is not None and (json_path.is_dir() or not json_path.parent.is_dir()):
+        raise ValueError(f"--json: {str(json_path)!r} is a folder, or lies in none")
     matched = MatchedDataset(dataset, model.tasks, tasks)
     if left_out := [spec.name for spec in model.tasks if spec.name not in matched.names]:
         console.print(f"not evaluated, the data has no such labels or they were not asked for: {', '.join(left_out)}")
@@ -89,7 +95,9 @@ def evaluate_model(
         console.print(format_table(results, matched.tasks))
         if json_path is not None:
             write_atomic(json_path, (json.dumps(json_safe(results), indent=2) + "\n").encode())
-            console.print(f"results {json_path}", soft_wrap=True)
+            say(console, f"results {json_path}")
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"out of memory on {device}; lower --batch-size or --size") from error
     except (ValueError, OSError, RuntimeError) as error:
         raise RunError(last_line(error)) from error
     return results

@@ -137,11 +137,11 @@ def _run_folder(config: Config, name: str, folder: Path | None, checkpoint: Path
     if folder is None and checkpoint is None:
         return _fresh_folder(Path(config.output_dir) / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
     if folder is None:
-        if checkpoint is None or own is None:
+        if own is None:
             raise ValueError(
                 f"--resume: {str(checkpoint)!r} lies in no run folder; say where to go on with --output-dir"
             )
-        folder = checkpoint.parent.parent
+        folder = own
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--output-dir: {str(folder)!r} is a file")
     if folder.is_dir() and any(folder.iterdir()) and folder.resolve() != own:

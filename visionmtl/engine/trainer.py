@@ -37,6 +37,7 @@ from visionmtl.engine.state import RunProgress, TrainingState, check_same_run
 from visionmtl.engine.step import StepParts, backward, forward_losses
 from visionmtl.metrics.multitask import validation_score
 from visionmtl.models.multitask import MultiTaskModel
+from visionmtl.models.pretrained import one_line
 from visionmtl.tasks import TASKS
 from visionmtl.types import Batch, TaskSpec
 
@@ -196,6 +197,8 @@ class Trainer:
         self.finite.flush()
         progress.epoch, progress.batch = progress.epoch + 1, 0
         means, samples = self.epoch_losses.take()
+        for task in [name for name, count in samples.items() if count == 0]:
+            say(self.console, f"task {task}: no sample of this epoch has labels for it, it was not trained", "yellow")
         self.logger.log("train", progress.step, progress.epoch, {"epoch_loss": means, "samples": samples})
         speed = {"images_per_second": round(images_per_second, 2)}
         if self.device.type == "cuda":
@@ -317,7 +320,10 @@ class Trainer:
     def _restore(self, path: Path, saved: dict[str, Any]) -> None:
         if saved["data"] != self.fingerprint:
             raise ValueError(f"{path}: made with other training data (sample ids or classes differ)")
-        self.state.load_state_dict(saved)
+        try:
+            self.state.load_state_dict(saved)
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:  # another timm may build another network
+            raise ValueError(f"{path}: does not fit this run, made with other versions? {one_line(error)}") from error
         self.schedule.set(self.progress.step)
         if not (self.checkpoints / "best.pt").exists():  # resumed in another folder: the next evaluation writes it
             self.progress.best_score, self.progress.evaluated = math.nan, 0

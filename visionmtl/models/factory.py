@@ -46,8 +46,8 @@ def create_model(
         input_size: (height, width) of the training images, used by evaluation and prediction.
 
     Raises:
-        ValueError: an unknown name (the known ones are listed), repeated tasks, options a head does not have, an
-            ``input_size`` that is not two positive numbers.
+        ValueError: an unknown name (the known ones are listed), repeated or reserved task names, options a head does
+            not have or cannot take, an ``input_size`` that is not two positive numbers.
     """
     tasks = list(tasks)
     names = _check_names(tasks)
@@ -103,6 +103,8 @@ def _check_names(tasks: Sequence[TaskSpec]) -> list[str]:
         raise ValueError(f"tasks must be a non-empty list without repeated names, got {names}")
     if taken := [name for name in names if hasattr(nn.ModuleDict(), name)]:
         raise ValueError(f"task names {taken} are attributes of torch modules; choose others")
+    if "samples" in names:
+        raise ValueError("task name 'samples' is a key of evaluation results; choose another")
     return names
 
 
@@ -120,6 +122,9 @@ def _build_head(spec: TaskSpec, in_channels: int, options: Mapping[str, Any]) ->
     known = [name for name in parameters if name not in ("spec", "in_channels", "strides")]
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"model.heads.{spec.name}: unknown options {unknown}; known: {known}")
+    for name, value in options.items():
+        if type(value) is not int or value < 1:
+            raise ValueError(f"model.heads.{spec.name}.{name}: must be an integer >= 1, got {value!r}")
     return head_class.build(spec, in_channels, [4, 8, 16, 32], **options)
 
 

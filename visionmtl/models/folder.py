@@ -116,7 +116,7 @@ def restore_model(
     try:
         specs = [TaskSpec.from_dict(task) for task in tasks]
         model = create_model_from_config(dict(config))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{source}: its config describes no model: {type(error).__name__}: {error}") from error
     if list(model.tasks) != specs:
         raise ValueError(f"{source}: the listed tasks {specs} are not those of the model, {list(model.tasks)}")

@@ -69,14 +69,14 @@ class DetectionHead(Head):
             distances.append(F.softplus(_flat(self.distances(boxes)) * self.scales[i]) * stride)
             centerness.append(_flat(self.centerness(boxes)).squeeze(-1))
             points.append(_grid(x, stride))
-        counts = torch.tensor([len(p) for p in points], device=p3.device)
-        strides = torch.tensor(self.strides, dtype=torch.float32, device=p3.device)
+        # Filled on the device: a tensor from a list would be copied there, and the host would wait for it every step.
+        strides = [torch.full_like(p[:, 0], stride) for p, stride in zip(points, self.strides, strict=True)]
         return DetectionOutput(
             class_logits=torch.cat(logits, 1),
             distances=torch.cat(distances, 1),
             centerness=torch.cat(centerness, 1),
             points=torch.cat(points),
-            strides=strides.repeat_interleave(counts, output_size=sum(len(p) for p in points)),
+            strides=torch.cat(strides),
             size=size,
         )
 

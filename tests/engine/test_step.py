@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from visionmtl import TaskSpec, create_model
+from visionmtl.data.batch import collate
+from visionmtl.data.rooms import RoomsDataset
+from visionmtl.engine.step import StepParts, backward, forward_losses
+from visionmtl.losses import Criterion
+from visionmtl.tasks import TASKS, build_loss
+from visionmtl.types import Batch, BoxTarget, Sample, Target
+from visionmtl.weighting import ConstantWeighting
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "unique")
+"""Operators for which the host waits for the device; ``lift_fresh`` is a tensor made from a list."""
+
+
+class Recorder(TorchDispatchMode):
+    """Notes the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def make_parts(specs: list[TaskSpec], losses: dict[str, str], bf16: bool = False) -> StepParts:
+    torch.manual_seed(0)
+    criterion = Criterion({spec.name: build_loss(spec, type=losses.get(spec.name)) for spec in specs})
+    model = create_model("test_resnet", specs, decoder_channels=16)
+    return StepParts(model, criterion, ConstantWeighting([1.0] * len(specs)), torch.device("cpu"), bf16)
+
+
+@pytest.mark.parametrize("position", range(max(len(kind.losses) for kind in TASKS.values())))
+def test_no_operator_of_a_step_makes_the_host_wait(position: int) -> None:
+    data = RoomsDataset(2, (64, 64))
+    kinds = {spec.name: list(TASKS[spec.kind].losses) for spec in data.tasks}
+    parts = make_parts(data.tasks, {task: names[position % len(names)] for task, names in kinds.items()})
+    batch = collate([data[0], data[1]], data.tasks)
+    with Recorder() as recorder:
+        backward(parts, forward_losses(parts, batch), batch, accumulate=1)
+    assert "aten.convolution.default" in recorder.names
+    assert [name for name in recorder.names if any(part in name for part in WAITS)] == []
+
+
+def test_the_recorder_sees_what_waits() -> None:
+    with Recorder() as recorder:
+        torch.tensor([1.0, 0.0]).nonzero()[0].item()
+    assert {part for part in WAITS if any(part in name for name in recorder.names)} >= {
+        "_local_scalar_dense",
+        "nonzero",
+        "lift_fresh",
+    }
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    ("targets", "learns"),
+    [({}, False), ({"detection": BoxTarget(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))}, True)],
+    ids=["not annotated", "annotated and empty"],
+)
+def test_a_batch_without_truth_teaches_nothing(targets: dict[str, Target], learns: bool, bf16: bool) -> None:
+    specs = [TaskSpec.semseg(["a", "b"]), TaskSpec.depth(), TaskSpec.normals(), TaskSpec.detection(["c"])]
+    parts = make_parts(specs, {}, bf16)
+    image = np.zeros((64, 64, 3), np.uint8)
+    batch: Batch = collate([Sample(image, targets, "a"), Sample(image, {}, "b")], specs)
+    losses = forward_losses(parts, batch)
+    backward(parts, losses, batch, accumulate=1)
+    assert losses.dtype == torch.float32
+    assert losses[:3].tolist() == [0.0, 0.0, 0.0]
+    assert bool(losses[3] > 0) == learns
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parts.model.parameters() if p.grad is not None])
+    assert norm.isfinite()
+    assert bool(norm > 0) == learns
