@@ -26,9 +26,6 @@ from visionmtl.files import read_json, write_atomic
 from visionmtl.models.folder import save_model
 
 RESUME_HINT = "give --resume auto to continue it, or another --output-dir"
-MEMORY_HINT = (
-    "lower trainer.batch_size and raise trainer.accumulate by as much, crop smaller, or set trainer.precision=bf16"
-)
 _STAMP = "[0-9]" * 8 + "-" + "[0-9]" * 6
 
 
@@ -82,8 +79,6 @@ def train(
         say(console, f"run folder {folder}")
         trainer.fit()
         publish(trainer)
-    except torch.OutOfMemoryError as error:
-        raise RunError(f"out of memory on {device} at step {trainer.progress.step + 1}; {MEMORY_HINT}") from error
     except (ValueError, OSError, RuntimeError) as error:
         raise RunError(last_line(error)) from error
     say(console, f"done: the best model is in {folder / 'model'}")
