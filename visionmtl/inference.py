@@ -14,17 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visionmtl.models.multitask import MULTIPLE, MultiTaskModel
 from visionmtl.tasks import TASKS
 from visionmtl.types import DetectionOutput, Detections, Prediction
-
-if TYPE_CHECKING:
-    from visionmtl.models.multitask import MultiTaskModel
 
 Size = int | Literal["native"] | None
 Finish = Callable[[Tensor, bool], Tensor]
@@ -33,9 +31,9 @@ Finish = Callable[[Tensor, bool], Tensor]
 TILE = 2048
 """One pass takes TILE * TILE pixels; larger images are cut into tiles of at most this side."""
 OVERLAP = 256
-"""Pixels that neighbouring tiles share; a multiple of the largest stride."""
-MULTIPLE = 32
-"""Tiles start at multiples of this, so that the cells of their feature maps lie where those of the whole image do."""
+"""Pixels that neighbouring tiles share. Like the starts of tiles it is a multiple of the coarsest stride, ``MULTIPLE``:
+the cells of a tile's feature maps lie where those of the whole image do.
+"""
 MAX_ASPECT = 8
 STRIP_ELEMENTS = 2**25
 """Dense predictions are resampled in strips of rows of about this many numbers."""
