@@ -26,6 +26,7 @@ class LocalModel(nn.Module):
             TaskSpec.semseg(["a", "b", "c"]),
             TaskSpec.depth(),
             TaskSpec.normals(),
+            TaskSpec.saliency(),
         ]
         self.input_size = input_size
         self.seen: list[tuple[int, ...]] = []
@@ -40,6 +41,7 @@ class LocalModel(nn.Module):
             "semseg": logits,
             "depth": 1 + 5 * blurred[:, :1],
             "normals": F.normalize(torch.stack([x[:, 0], x[:, 1] - 0.5, -1 - x[:, 0]], dim=1)),
+            "saliency": 8 * x[:, :1] - 4,
         }
 
     def boxes(self, images: Tensor) -> DetectionOutput:
@@ -78,9 +80,10 @@ def picture(
 def test_same_size_is_the_output_of_the_model() -> None:
     model, images = LocalModel(), picture(37, 53, {101: (8, 8, 40, 36)}, batch=2)
     raw, out = model(images), infer(model, images)
-    assert list(out) == ["boxes", "semseg", "depth", "normals"]
+    assert list(out) == ["boxes", "semseg", "depth", "normals", "saliency"]
     assert torch.equal(out["depth"], raw["depth"])
     assert torch.equal(out["normals"], raw["normals"])
+    assert torch.equal(out["saliency"], raw["saliency"].sigmoid())
     assert torch.equal(out["semseg"], raw["semseg"].argmax(1))
     assert out["semseg"].dtype == torch.uint8
     assert out["semseg"].shape == (2, 37, 53)
@@ -136,6 +139,7 @@ def test_dense_predictions_come_back_bilinearly(monkeypatch: pytest.MonkeyPatch)
     reference = {k: F.interpolate(v, (79, 101), mode="bilinear") for k, v in model(small).items() if k != "boxes"}
     torch.testing.assert_close(out["depth"], reference["depth"])
     torch.testing.assert_close(out["normals"], F.normalize(reference["normals"]))
+    torch.testing.assert_close(out["saliency"], reference["saliency"].sigmoid())
     torch.testing.assert_close(out["normals"].norm(dim=1), torch.ones(1, 79, 101))
     assert (out["semseg"] != reference["semseg"].argmax(1)).float().mean() < 1e-3
 
@@ -182,6 +186,7 @@ def test_tiles_equal_the_whole_image(shape: tuple[int, int]) -> None:
     assert list(tiled) == list(whole)
     assert (tiled["semseg"] != whole["semseg"]).float().mean() < 1e-4
     torch.testing.assert_close(tiled["normals"], whole["normals"])
+    torch.testing.assert_close(tiled["saliency"], whole["saliency"])
     difference = (tiled["depth"] - whole["depth"]).abs()
     assert difference.max() < 0.02  # zero padding at the outermost pixel of a tile, where the ramp is 1/512
     assert difference.median() < 1e-6
@@ -220,3 +225,5 @@ def test_tiles_of_a_resized_image_and_no_boxes() -> None:
     assert out["semseg"].shape == (1, 500, 640)
     assert out["boxes"][0].boxes.shape == (0, 4)
     assert (out["semseg"] != infer(LocalModel(), images)["semseg"]).float().mean() < 0.01
+    torch.testing.assert_close(out["saliency"], infer(LocalModel(), images)["saliency"], atol=0.05, rtol=0)
+    torch.testing.assert_close(out["normals"].norm(dim=1), torch.ones(1, 500, 640))

@@ -9,11 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from visionmtl.data.images import read_depth
 from visionmtl.results import (
     DepthResult,
     DetectionResult,
+    DisparityResult,
+    EdgeResult,
+    MaskResult,
     NormalsResult,
     Result,
+    SaliencyResult,
     SemSegResult,
     TaskResult,
     write_coco,
@@ -22,6 +27,7 @@ from visionmtl.types import BoxTarget, DenseTarget, Detections, TaskSpec
 
 SEMSEG, DEPTH, NORMALS = TaskSpec.semseg(["wall", "floor", "chair"]), TaskSpec.depth(), TaskSpec.normals()
 DETECTION = TaskSpec.detection(["dog", "cat"])
+DISPARITY, SALIENCY, EDGE = TaskSpec.disparity(64.0), TaskSpec.saliency(), TaskSpec.edge()
 H, W = 6, 8
 IMAGE = np.full((H, W, 3), 100, np.uint8)
 
@@ -34,6 +40,9 @@ def results() -> dict[str, TaskResult]:
         "depth": DepthResult.from_prediction(DEPTH, torch.full((1, H, W), 2.5)),
         "normals": NormalsResult.from_prediction(NORMALS, vectors),
         "detection": DetectionResult.from_prediction(DETECTION, found),
+        "disparity": DisparityResult.from_prediction(DISPARITY, torch.full((1, H, W), 20.5)),
+        "saliency": SaliencyResult.from_prediction(SALIENCY, torch.eye(W)[None, :H]),
+        "edge": EdgeResult.from_prediction(EDGE, torch.eye(W)[None, :H]),
     }
 
 
@@ -44,13 +53,18 @@ def test_outputs_are_finished() -> None:
     assert torch.equal(ids[:, 0].long(), logits.argmax(1))
     metres = torch.rand(2, 1, H, W, dtype=torch.float64)
     assert DepthResult.finish(metres, True).dtype == torch.float32
+    assert torch.equal(DisparityResult.finish(metres.float(), False), metres.float())
     mixed = torch.randn(2, 3, H, W)
     assert torch.equal(NormalsResult.finish(mixed, False), mixed)
     torch.testing.assert_close(NormalsResult.finish(mixed, True).norm(dim=1), torch.ones(2, H, W))
+    for resampled in (False, True):
+        probability = SaliencyResult.finish(logits[:, :1].bfloat16(), resampled)
+        assert probability.dtype == torch.float32
+        assert torch.equal(probability, logits[:, :1].bfloat16().float().sigmoid())
 
 
 def test_predictions_become_arrays() -> None:
-    semseg, depth, normals, detection = results().values()
+    semseg, depth, normals, detection, disparity, saliency, edge = results().values()
     assert isinstance(semseg, SemSegResult)
     assert (semseg.class_ids.shape, semseg.classes) == ((H, W), SEMSEG.classes)
     assert isinstance(depth, DepthResult)
@@ -60,6 +74,11 @@ def test_predictions_become_arrays() -> None:
     assert normals.vectors.flags["C_CONTIGUOUS"]
     assert isinstance(detection, DetectionResult)
     assert (detection.boxes.tolist(), detection.labels.tolist()) == ([[1, 2, 5, 6]], [1])
+    assert isinstance(disparity, DisparityResult)
+    assert (disparity.disparity.shape, disparity.disparity.dtype) == ((H, W), np.float32)
+    for mask in (saliency, edge):
+        assert isinstance(mask, MaskResult)
+        assert (mask.probability.shape, mask.probability.dtype) == ((H, W), np.float32)
 
 
 def test_a_perfect_prediction_is_drawn_as_the_truth() -> None:
@@ -68,6 +87,12 @@ def test_a_perfect_prediction_is_drawn_as_the_truth() -> None:
         value = next(iter(vars(result).values()))
         truth = result.draw_target(spec, DenseTarget(value, everywhere), IMAGE, 10.0)
         np.testing.assert_array_equal(truth, result.draw(IMAGE, 10.0))
+    for spec in (DISPARITY, SALIENCY, EDGE):
+        result = results()[spec.kind]
+        value = next(iter(vars(result).values()))
+        value = value.astype(np.uint8) if isinstance(result, MaskResult) else value
+        truth = result.draw_target(spec, DenseTarget(value, everywhere), IMAGE, 64.0)
+        np.testing.assert_array_equal(truth, result.draw(IMAGE, 64.0))
     boxes = results()["detection"]
     assert isinstance(boxes, DetectionResult)
     truth = boxes.draw_target(DETECTION, BoxTarget(boxes.boxes, boxes.labels), IMAGE)
@@ -80,20 +105,38 @@ def test_results_follow_the_size_of_the_image() -> None:
     assert half["normals"].vectors.shape == (3, 4, 3)
     np.testing.assert_allclose(np.linalg.norm(half["normals"].vectors, axis=-1), 1, rtol=1e-6)
     assert half["detection"].boxes.tolist() == [[0.5, 1, 2.5, 3]]
+    assert half["disparity"].disparity.tolist() == [[20.5] * 4] * 3  # resizing an image leaves its disparities
+    assert half["edge"].probability.shape == (3, 4)
+    assert half["edge"].probability.diagonal().tolist() == [0.5] * 3  # the line has no gaps
 
 
 def test_a_result_is_a_mapping_in_task_order(tmp_path: Path) -> None:
     result = Result(IMAGE, results(), "a.png")
-    assert list(result) == ["semseg", "depth", "normals", "detection"]
-    assert len(result) == 4
+    assert list(result) == ["semseg", "depth", "normals", "detection", "disparity", "saliency", "edge"]
+    assert len(result) == 7
     assert result.panel().dtype == np.uint8
     result.save(tmp_path, "x")
-    assert {path.name for path in tmp_path.iterdir()} >= {"x_panel.jpg", "x_semseg.png", "x_detection.json"}
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written >= {"x_panel.jpg", "x_semseg.png", "x_detection.json"}
+    assert written >= {"x_disparity.png", "x_disparity_color.png", "x_saliency.png", "x_edge.png"}
 
 
 def test_depth_beyond_16_bits_is_unknown(tmp_path: Path) -> None:
     DepthResult(np.float32([[65.535, 65.54, np.nan, np.inf]])).save(tmp_path, "d", Result(IMAGE, {}))
     assert cv2.imread(str(tmp_path / "d.png"), cv2.IMREAD_UNCHANGED).tolist() == [[65535, 0, 0, 0]]
+
+
+def test_disparity_is_written_as_a_folder_reads_it(tmp_path: Path) -> None:
+    values = np.float32([[0.25, 100.125, 255.99], [0.0, 256.0, np.nan]])
+    DisparityResult(values).save(tmp_path, "d", Result(IMAGE, {}))
+    target = read_depth(tmp_path / "d.png", scale=1 / 256)
+    np.testing.assert_allclose(target.value[0], values[0], atol=1 / 512)
+    assert target.valid.tolist() == [[True] * 3, [False] * 3]
+
+
+def test_masks_are_written_in_8_bits(tmp_path: Path) -> None:
+    EdgeResult(np.float32([[0, 0.5, 1]])).save(tmp_path, "e", Result(IMAGE, {}))
+    assert cv2.imread(str(tmp_path / "e.png"), cv2.IMREAD_UNCHANGED).tolist() == [[0, 128, 255]]
 
 
 def test_coco_of_several_images(tmp_path: Path) -> None:
@@ -105,7 +148,7 @@ def test_coco_of_several_images(tmp_path: Path) -> None:
     assert content["categories"] == [{"id": 0, "name": "dog"}, {"id": 1, "name": "cat"}]
 
 
-@pytest.mark.parametrize("task", ["semseg", "depth", "normals", "detection"])
+@pytest.mark.parametrize("task", list(results()))
 def test_files_go_to_an_existing_folder_only(task: str, tmp_path: Path) -> None:
     with pytest.raises((ValueError, OSError), match="nowhere"):
         results()[task].save(tmp_path / "nowhere", "x", Result(IMAGE, {}, "a.png"))

@@ -4,19 +4,23 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from visionmtl.data.report import REPORTS
-from visionmtl.losses import BerHuLoss, CrossEntropyLoss
+from visionmtl.losses import BalancedBCELoss, BerHuLoss, CrossEntropyLoss
 from visionmtl.tasks import TASKS, build_loss
-from visionmtl.types import BoxTargets, DenseTargets, DetectionOutput, Prediction, Targets, TaskSpec
+from visionmtl.types import DENSE, KINDS, BoxTargets, DenseTargets, DetectionOutput, Prediction, Targets, TaskSpec
 
 SPECS = {
     "semseg": TaskSpec.semseg(["wall", "floor", "chair"]),
     "depth": TaskSpec.depth(),
     "normals": TaskSpec.normals(),
     "detection": TaskSpec.detection(["chair", "lamp"]),
+    "disparity": TaskSpec.disparity(126.0),
+    "saliency": TaskSpec.saliency(),
+    "edge": TaskSpec.edge(),
 }
 NAMES = [(kind, name) for kind, entry in TASKS.items() for name in entry.losses]
 
@@ -30,15 +34,17 @@ def make_targets(value: torch.Tensor, annotated: bool = True) -> DenseTargets:
 def test_every_kind_has_all_its_parts(kind: str) -> None:
     entry, spec = TASKS[kind], SPECS[kind]
     assert entry.head.build(spec, 16, [4, 8, 16, 32], channels=8).levels == entry.head.levels
-    assert entry.metric.from_task(spec).headline == entry.metric.headline
+    metric = entry.metric.from_task(spec)
+    assert {metric.headline, metric.score_key, *metric.delta_m_keys} <= set(metric.higher_is_better_by_key)
+    assert metric.higher_is_better_by_key[metric.score_key], "the validation score is a mean of shares"
     assert entry.losses
     assert kind in REPORTS
 
 
 def test_the_table_has_every_kind_and_no_other() -> None:
-    assert list(TASKS) == list(REPORTS) == list(SPECS)
+    assert list(TASKS) == list(REPORTS) == list(SPECS) == list(KINDS)
     with pytest.raises(ValueError, match=f"known: {', '.join(TASKS)}"):
-        TaskSpec("x", "edge")
+        TaskSpec("x", "albedo")
 
 
 def test_specs_need_no_table() -> None:
@@ -57,6 +63,13 @@ def test_the_first_is_the_default(kind: str) -> None:
     assert type(build_loss(SPECS[kind])) is next(iter(TASKS[kind].losses.values()))
 
 
+def test_edges_have_a_fixed_weight_and_saliency_is_balanced() -> None:
+    edge, saliency = build_loss(SPECS["edge"]), build_loss(SPECS["saliency"])
+    assert isinstance(edge, BalancedBCELoss)
+    assert isinstance(saliency, BalancedBCELoss)
+    assert (edge.positive_weight, saliency.positive_weight) == (0.95, None)
+
+
 def test_options_reach_the_loss() -> None:
     loss = build_loss(SPECS["depth"], "berhu", threshold=0.5)
     assert isinstance(loss, BerHuLoss)
@@ -72,6 +85,12 @@ def test_options_reach_the_loss() -> None:
         ("depth", "huber", {}, "task 'depth': unknown depth loss 'huber'; known: l1, berhu, silog"),
         ("depth", "berhu", {"treshold": 1}, "loss 'berhu' has no option 'treshold'; its options: threshold"),
         ("depth", "berhu", {"spec": 1}, "loss 'berhu' has no option 'spec'"),
+        (
+            "edge",
+            None,
+            {"positive_weight": 1.0},
+            r"'balanced_bce': positive_weight must lie in \(0, 1\), .* got 1.0",
+        ),
         ("depth", "l1", {"threshold": 1}, "loss 'l1' has no option 'threshold'; its options: none"),
         ("semseg", None, {"num_classes": 4}, "loss 'cross_entropy' has no option 'num_classes'"),
         ("semseg", None, {"class_weights": [1.0]}, "task 'semseg': loss 'cross_entropy': class_weights .* 3, got 1"),
@@ -95,12 +114,11 @@ def meta_case(kind: str) -> tuple[Prediction, Targets]:
             boxes = [torch.rand(n, 4) for n in counts]
             labels = [torch.zeros(n, dtype=torch.long) for n in counts]
         return output, BoxTargets(boxes, labels, [True, True, False])
-    shape = {"semseg": (2, 4, 4), "depth": (2, 1, 4, 4), "normals": (2, 3, 4, 4)}[kind]
-    channels = {"semseg": 3, "depth": 1, "normals": 3}[kind]
-    dtype = torch.uint8 if kind == "semseg" else torch.float32
+    numpy_type, channels = DENSE[kind]
     with torch.device("meta"):
-        prediction = torch.rand(2, channels, 4, 4, requires_grad=True)
-        return prediction, make_targets(torch.zeros(shape, dtype=dtype))
+        prediction = torch.rand(2, 3 if kind in ("semseg", "normals") else 1, 4, 4, requires_grad=True)
+        dtype = torch.uint8 if numpy_type is np.uint8 else torch.float32
+        return prediction, make_targets(torch.zeros(2, *channels, 4, 4, dtype=dtype))
 
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)

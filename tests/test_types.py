@@ -7,19 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from visionmtl.types import Batch, BoxTarget, BoxTargets, DenseTarget, DenseTargets, TaskSpec
+from visionmtl.types import DENSE, KINDS, Batch, BoxTarget, BoxTargets, DenseTarget, DenseTargets, TaskSpec
 
 SPECS = [TaskSpec.semseg(["wall", "door"]), TaskSpec.depth(5.0), TaskSpec.normals(), TaskSpec.detection(["chair"])]
+MORE_SPECS = [TaskSpec.disparity(64), TaskSpec.saliency(), TaskSpec.edge()]
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [*SPECS, *MORE_SPECS], ids=lambda spec: spec.name)
 def test_dict_round_trip(spec: TaskSpec) -> None:
     assert TaskSpec.from_dict(spec.to_dict()) == spec
     assert all(isinstance(value, str | float | list) for value in spec.to_dict().values())
 
 
 def test_constructors_name_the_task() -> None:
-    assert [spec.name for spec in SPECS] == [spec.kind for spec in SPECS]
+    assert [spec.name for spec in SPECS + MORE_SPECS] == [spec.kind for spec in SPECS + MORE_SPECS] == list(KINDS)
+    assert TaskSpec.disparity(64, "far").to_dict() == {"name": "far", "kind": "disparity", "max_disparity": 64.0}
+    assert TaskSpec.edge(0.011, "outline").to_dict() == {"name": "outline", "kind": "edge", "tolerance": 0.011}
     assert TaskSpec.depth(3, name="near").to_dict() == {"name": "near", "kind": "depth", "max_depth": 3.0}
     assert SPECS[0].classes == ("wall", "door")
     assert [spec.num_classes for spec in SPECS] == [2, 0, 0, 1]
@@ -34,7 +37,12 @@ def test_specs_are_immutable_and_hashable() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "a", "kind": "edge"}, "^task 'a': unknown kind 'edge'; known: semseg, depth, normals, detection$"),
+        (
+            {"name": "a", "kind": "flow"},
+            "^task 'a': unknown kind 'flow'; known: semseg, depth, normals, detection, disparity, saliency, edge$",
+        ),
+        ({"name": "a", "kind": "disparity"}, r"^task 'a': max_disparity must be positive, got 0\.0$"),
+        ({"name": "a", "kind": "disparity", "max_disparity": float("inf")}, "max_disparity must be positive, got inf$"),
         ({"name": "a b", "kind": "normals"}, "^task name 'a b' must be letters, digits and underscores"),
         ({"name": "", "kind": "normals"}, "^task name '' must be"),
         ({"name": "a", "kind": "semseg"}, "^task 'a': a semseg task needs at least one class$"),
@@ -113,6 +121,46 @@ def test_annotated_without_boxes_is_a_truth(batch: Batch) -> None:
     target = batch.sample_target(SPECS[3], 1)
     assert isinstance(target, BoxTarget)
     assert target.boxes.shape == (0, 4)
+
+
+def test_every_kind_but_detection_has_a_value_per_pixel() -> None:
+    assert set(KINDS) - set(DENSE) == {"detection"}
+
+
+def test_the_classes_that_annotations_speak_of_travel_with_the_batch(batch: Batch) -> None:
+    known = torch.tensor([[True, False], [True, True]])
+    batch.targets["semseg"].known = known
+    batch.targets["detection"].known = torch.tensor([[False], [True]])
+    moved = batch.to(torch.device("meta"))
+    for task in ("semseg", "detection"):
+        mask = moved.targets[task].known
+        assert mask is not None
+        assert mask.device.type == "meta"
+    assert moved.targets["depth"].known is None
+    for spec, expected in ((SPECS[0], [True, False]), (SPECS[3], [False])):
+        target = batch.sample_target(spec, 0)
+        assert target is not None
+        assert target.known is not None
+        assert target.known.tolist() == expected
+    depth = batch.sample_target(SPECS[1], 0)
+    assert depth is not None
+    assert depth.known is None
+
+
+def test_pinning_leaves_nothing_out(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch.targets["semseg"].known = torch.ones(2, 2, dtype=torch.bool)
+    batch.targets["detection"].known = torch.ones(2, 1, dtype=torch.bool)
+    pinned: list[torch.Tensor] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    assert batch.pin_memory() is batch
+    assert [tuple(tensor.shape) for tensor in pinned] == [
+        *((2, 3, 4, 6), (2, 4, 6), (2, 4, 6), (2, 2), (2, 1, 4, 6), (2, 4, 6), (2, 3, 4, 6), (2, 4, 6), (2, 1))
+    ]
 
 
 def test_to_moves_every_tensor_and_keeps_the_host_values(batch: Batch) -> None:

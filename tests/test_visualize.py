@@ -1,12 +1,25 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from visionmtl.visualize import GAP, draw_boxes, draw_depth, draw_normals, draw_semseg, grid, palette, save_image
+from visionmtl.visualize import (
+    GAP,
+    draw_boxes,
+    draw_depth,
+    draw_disparity,
+    draw_edges,
+    draw_normals,
+    draw_saliency,
+    draw_semseg,
+    grid,
+    palette,
+    save_image,
+)
 
 CLASSES = ["wall", "floor", "chair"]
 
@@ -67,6 +80,48 @@ def test_depth_range_can_be_shared() -> None:
     assert not np.array_equal(draw_depth(near, max_depth=5), draw_depth(far, max_depth=5))
 
 
+def test_disparity_has_the_colours_of_depth() -> None:
+    disparity = np.linspace(1, 99, 100, dtype=np.float32)[None].repeat(4, 0)
+    valid = np.ones(disparity.shape, bool)
+    valid[:, 50] = False
+    picture = draw_disparity(disparity, valid, max_disparity=100)
+    np.testing.assert_array_equal(picture, draw_depth(100 - disparity, valid, max_depth=100))
+    assert picture[0, 2, 2] > picture[0, 2, 0]  # far, cool
+    assert not np.array_equal(draw_disparity(disparity), picture)
+
+
+@pytest.mark.parametrize(("draw", "first"), [(draw_depth, "near"), (draw_disparity, "far")])
+def test_scales_run_from_zero(draw: Callable[[np.ndarray], np.ndarray], first: str) -> None:
+    picture = draw(np.full((200, 300), np.nan, np.float32)).astype(int)  # only the scale has colours
+    bar = picture[:, (np.ptp(picture, axis=2) > 60).any(0)].max(0)
+    assert len(bar) > 50
+    left, right = ("near", "far") if bar[5, 0] > bar[5, 2] else ("far", "near")
+    assert left == first
+    assert (bar[-5, 0] > bar[-5, 2]) == (right == "near")
+
+
+def test_saliency_glows() -> None:
+    probability = np.float32([[0, 0.5, 1, np.nan, 1]])
+    valid = np.array([[True, True, True, True, False]])
+    picture = draw_saliency(probability, valid, grey(1, 5)).astype(int)[0]
+    assert picture[0].tolist() == picture[3].tolist() == [45] * 3
+    assert picture[2, 0] > picture[1, 0] > picture[0, 0]
+    assert picture[2, 0] > picture[2, 1] > picture[2, 2]
+    assert picture[4].tolist() == [0] * 3
+    assert draw_saliency(probability > 0.9, None, grey(1, 5))[0, 2].tolist() == picture[2].tolist()
+
+
+def test_edges_are_bright_lines() -> None:
+    probability = np.zeros((9, 9), np.float32)
+    probability[4] = 1
+    image = grey(9, 9)
+    picture = draw_edges(probability, None, image)
+    assert (image == 100).all()
+    assert (picture[4] == (255, 225, 130)).all()
+    assert (picture[:4] == 30).all()
+    assert (draw_edges(probability.astype(np.uint8), probability > 2, image) == 0).all()
+
+
 def test_normals_colours() -> None:
     vectors = np.float32([[[1, 0, 0], [0, -1, 0], [0, 0, -1], [-1, 0, 0], [0, 0, 0]]])
     picture = draw_normals(vectors, np.array([[True, True, True, True, False]]))
@@ -94,6 +149,9 @@ def test_every_picture_at_odd_sizes(shape: tuple[int, int]) -> None:
     for picture in (
         draw_semseg(np.ones(shape, np.uint8), valid, image, CLASSES),
         draw_depth(np.ones(shape, np.float32), valid),
+        draw_disparity(np.ones(shape, np.float32), valid),
+        draw_saliency(np.ones(shape, np.float32), valid, image),
+        draw_edges(np.ones(shape, np.float32), None, image),
         draw_normals(np.zeros((*shape, 3), np.float32), ~valid),
         draw_boxes(image, box, np.array([2]), None, CLASSES),
     ):

@@ -63,8 +63,9 @@ def infer(
 
     Returns:
         In task order: semseg class ids uint8 (B, H, W), depth float32 (B, 1, H, W) metres, normals float32 (B, 3, H, W)
-        unit vectors, detection one ``Detections`` per image, at most 100 per tile. Where the network sees the images as
-        they are, depth and normals are its output, bit for bit. Otherwise logits, metres and vectors are resampled
+        unit vectors, detection one ``Detections`` per image, at most 100 per tile, disparity float32 (B, 1, H, W),
+        saliency and edge float32 (B, 1, H, W) probabilities. Where the network sees the images as they are, depth,
+        disparity and normals are its output, bit for bit. Otherwise logits, values and vectors are resampled
         bilinearly; of tiled images the class ids by nearest neighbour, so that memory does not grow with H * W * K.
 
     Raises:
@@ -78,18 +79,19 @@ def infer(
     forward = model if tasks is None else partial(model, tasks=tasks)
     with torch.inference_mode():
         seen = _resize_images(images, *network_size(height, width, size, model.input_size))
-        if seen.shape[-2] * seen.shape[-1] <= tile * tile:
-            raw = {n: v if isinstance(v, Tensor) else _decode(v, score_threshold) for n, v in forward(seen).items()}
-        else:
+        tiled = seen.shape[-2] * seen.shape[-1] > tile * tile
+        if tiled:
             raw = _infer_tiles(model, forward, seen, tile, score_threshold)
+        else:
+            raw = {n: v if isinstance(v, Tensor) else _decode(v, score_threshold) for n, v in forward(seen).items()}
         scale = (width / seen.shape[-1], height / seen.shape[-2])
         results: dict[str, Tensor | list[Detections]] = {}
         for spec in model.tasks:
             if spec.name not in raw:
                 continue
-            value = raw[spec.name]
+            value = raw.pop(spec.name)
             if isinstance(value, Tensor):
-                dense = _resize_dense(value, TASKS[spec.kind].result.finish, height, width)
+                dense = _resize_dense(value, TASKS[spec.kind].result.finish, height, width, tiled)
                 results[spec.name] = dense[:, 0] if dense.dtype == torch.uint8 else dense  # class ids have no channels
             else:
                 results[spec.name] = [_scaled(found, *scale) for found in value]
@@ -144,11 +146,11 @@ def _resize_images(images: Tensor, height: int, width: int) -> Tensor:
     return torch.cat(channels, dim=1)
 
 
-def _resize_dense(values: Tensor, finish: Finish, height: int, width: int) -> Tensor:
-    """Finished predictions (B, C, height, width) from the network's output, or from the class ids of tiles."""
+def _resize_dense(values: Tensor, finish: Finish, height: int, width: int, blended: bool) -> Tensor:
+    """Finished predictions (B, C, height, width) from the network's output or, ``blended``, from that of its tiles."""
     if values.dtype == torch.uint8:
         return F.interpolate(values, (height, width), mode="nearest-exact")
-    if values.shape[-2:] == (height, width):
+    if values.shape[-2:] == (height, width) and not blended:
         return finish(values, False)
     rows = max(1, STRIP_ELEMENTS // (values.shape[0] * values.shape[1] * width))
     out: Tensor | None = None
@@ -245,7 +247,7 @@ def _infer_tiles(
 
 
 class _Canvas:
-    """One dense task of a tiled image: ``values``, the finished pixels, and the sums that later tiles still add to."""
+    """One dense task of a tiled image: ``values``, the blended pixels, and the sums that later tiles still add to."""
 
     values: Tensor
     _right: Tensor  # overlap with the next tile of the row
@@ -271,7 +273,8 @@ class _Canvas:
         if y.trail:
             self._below[..., columns] = piece[..., -OVERLAP:, :]
             piece = piece[..., :-OVERLAP, :]
-        done = self.finish(piece, True)
+        ids = self.finish(piece, True)
+        done = ids if ids.dtype == torch.uint8 else piece  # ids take less memory; the rest is finished at its last size
         if y.start == x.start == 0:
             self.values = done.new_empty((*done.shape[:2], *self.size))
         self.values[..., y.start : y.start + done.shape[-2], columns] = done

@@ -16,7 +16,18 @@ from PIL import Image
 from torch import Tensor
 
 from visionmtl.types import BoxTarget, DenseTarget, Detections, TaskSpec
-from visionmtl.visualize import draw_boxes, draw_depth, draw_normals, draw_semseg, grid, palette, save_image
+from visionmtl.visualize import (
+    draw_boxes,
+    draw_depth,
+    draw_disparity,
+    draw_edges,
+    draw_normals,
+    draw_saliency,
+    draw_semseg,
+    grid,
+    palette,
+    save_image,
+)
 
 
 class TaskResult:
@@ -36,12 +47,12 @@ class TaskResult:
         raise NotImplementedError
 
     @staticmethod
-    def draw_target(spec: TaskSpec, target: Any, image: np.ndarray, max_depth: float | None = None) -> np.ndarray:
+    def draw_target(spec: TaskSpec, target: Any, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
         """The truth as a picture of the image's size, see ``draw``."""
         raise NotImplementedError
 
-    def draw(self, image: np.ndarray, max_depth: float | None = None) -> np.ndarray:
-        """A picture uint8 (H, W, 3) of the image's size; ``max_depth`` as in ``visualize.draw_depth``."""
+    def draw(self, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
+        """A picture uint8 (H, W, 3) of the image's size; ``max_value`` as in ``visualize.draw_depth``."""
         raise NotImplementedError
 
     def scaled(self, scale: float) -> Self:
@@ -70,11 +81,11 @@ class SemSegResult(TaskResult):
 
     @staticmethod
     def draw_target(
-        spec: TaskSpec, target: DenseTarget, image: np.ndarray, max_depth: float | None = None
+        spec: TaskSpec, target: DenseTarget, image: np.ndarray, max_value: float | None = None
     ) -> np.ndarray:
         return draw_semseg(target.value, target.valid, image, spec.classes)
 
-    def draw(self, image: np.ndarray, max_depth: float | None = None) -> np.ndarray:
+    def draw(self, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
         return draw_semseg(self.class_ids, None, image, self.classes)
 
     def scaled(self, scale: float) -> Self:
@@ -102,21 +113,97 @@ class DepthResult(TaskResult):
 
     @staticmethod
     def draw_target(
-        spec: TaskSpec, target: DenseTarget, image: np.ndarray, max_depth: float | None = None
+        spec: TaskSpec, target: DenseTarget, image: np.ndarray, max_value: float | None = None
     ) -> np.ndarray:
-        return draw_depth(target.value, target.valid, max_depth)
+        return draw_depth(target.value, target.valid, max_value)
 
-    def draw(self, image: np.ndarray, max_depth: float | None = None) -> np.ndarray:
-        return draw_depth(self.metres, None, max_depth)
+    def draw(self, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
+        return draw_depth(self.metres, None, max_value)
 
     def scaled(self, scale: float) -> Self:
         return type(self)(_shrunk(self.metres, scale))
 
     def save(self, folder: Path, stem: str, source: Result) -> None:
-        millimetres = (self.metres * np.float32(1000)).round()
-        millimetres[~(millimetres <= np.iinfo(np.uint16).max)] = 0  # "unknown" to every reader; a clipped value lies
-        save_image(folder / f"{stem}.png", millimetres.astype(np.uint16))
+        _save_16_bits(folder / f"{stem}.png", self.metres, 1000)
         save_image(folder / f"{stem}_color.png", draw_depth(self.metres))
+
+
+@dataclass(eq=False)
+class DisparityResult(TaskResult):
+    """Disparity float32 (H, W), larger is nearer. Written as 16-bit PNG, round(256 d) (0 from 256), and in colours."""
+
+    disparity: np.ndarray
+
+    @staticmethod
+    def finish(output: Tensor, resampled: bool) -> Tensor:
+        return output.float()
+
+    @classmethod
+    def from_prediction(cls, spec: TaskSpec, prediction: Tensor) -> Self:
+        return cls(prediction[0].cpu().numpy())
+
+    @staticmethod
+    def draw_target(
+        spec: TaskSpec, target: DenseTarget, image: np.ndarray, max_value: float | None = None
+    ) -> np.ndarray:
+        return draw_disparity(target.value, target.valid, max_value)
+
+    def draw(self, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
+        return draw_disparity(self.disparity, None, max_value)
+
+    def scaled(self, scale: float) -> Self:
+        return type(self)(_shrunk(self.disparity, scale))
+
+    def save(self, folder: Path, stem: str, source: Result) -> None:
+        _save_16_bits(folder / f"{stem}.png", self.disparity, 256)
+        save_image(folder / f"{stem}_color.png", draw_disparity(self.disparity))
+
+
+@dataclass(eq=False)
+class MaskResult(TaskResult):
+    """The probability float32 (H, W) of a yes. Written as 8-bit PNG, round(255 p)."""
+
+    probability: np.ndarray
+
+    @staticmethod
+    def paint(probability: np.ndarray, valid: np.ndarray | None, image: np.ndarray) -> np.ndarray:
+        """A picture uint8 (H, W, 3) of probabilities (H, W)."""
+        raise NotImplementedError
+
+    @staticmethod
+    def finish(output: Tensor, resampled: bool) -> Tensor:
+        return output.float().sigmoid()
+
+    @classmethod
+    def from_prediction(cls, spec: TaskSpec, prediction: Tensor) -> Self:
+        return cls(prediction[0].cpu().numpy())
+
+    @classmethod
+    def draw_target(
+        cls, spec: TaskSpec, target: DenseTarget, image: np.ndarray, max_value: float | None = None
+    ) -> np.ndarray:
+        return cls.paint(target.value, target.valid, image)
+
+    def draw(self, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
+        return self.paint(self.probability, None, image)
+
+    def scaled(self, scale: float) -> Self:
+        return type(self)(_shrunk(self.probability, scale, cv2.INTER_AREA))  # thin lines grow pale, they do not break
+
+    def save(self, folder: Path, stem: str, source: Result) -> None:
+        save_image(folder / f"{stem}.png", (self.probability * np.float32(255)).round().astype(np.uint8))
+
+
+class SaliencyResult(MaskResult):
+    """The probability that a pixel is salient."""
+
+    paint = staticmethod(draw_saliency)
+
+
+class EdgeResult(MaskResult):
+    """The probability that a pixel lies on an edge."""
+
+    paint = staticmethod(draw_edges)
 
 
 @dataclass(eq=False)
@@ -135,11 +222,11 @@ class NormalsResult(TaskResult):
 
     @staticmethod
     def draw_target(
-        spec: TaskSpec, target: DenseTarget, image: np.ndarray, max_depth: float | None = None
+        spec: TaskSpec, target: DenseTarget, image: np.ndarray, max_value: float | None = None
     ) -> np.ndarray:
         return draw_normals(target.value, target.valid)
 
-    def draw(self, image: np.ndarray, max_depth: float | None = None) -> np.ndarray:
+    def draw(self, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
         return draw_normals(self.vectors)
 
     def scaled(self, scale: float) -> Self:
@@ -167,10 +254,10 @@ class DetectionResult(TaskResult):
         return cls(boxes.numpy(), scores.numpy(), labels.numpy(), spec.classes)
 
     @staticmethod
-    def draw_target(spec: TaskSpec, target: BoxTarget, image: np.ndarray, max_depth: float | None = None) -> np.ndarray:
+    def draw_target(spec: TaskSpec, target: BoxTarget, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
         return draw_boxes(image, target.boxes, target.labels, None, spec.classes)
 
-    def draw(self, image: np.ndarray, max_depth: float | None = None) -> np.ndarray:
+    def draw(self, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
         return draw_boxes(image, self.boxes, self.labels, self.scores, self.classes)
 
     def scaled(self, scale: float) -> Self:
@@ -250,6 +337,13 @@ def write_coco(
     categories = [{"id": i, "name": name} for i, name in enumerate(classes)]
     content = {"images": images, "annotations": full, "categories": categories}
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _save_16_bits(path: Path, values: np.ndarray, per_unit: int) -> None:
+    """Write round(per_unit * value); what does not fit is 0, "unknown" to every reader: a clipped value would lie."""
+    numbers = (values * np.float32(per_unit)).round()
+    numbers[~(numbers <= np.iinfo(np.uint16).max)] = 0
+    save_image(path, numbers.astype(np.uint16))
 
 
 def _shrunk(array: np.ndarray, scale: float, method: int = cv2.INTER_NEAREST) -> np.ndarray:

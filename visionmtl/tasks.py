@@ -1,4 +1,4 @@
-"""The one table of task kinds: what serves segmentation, depth, normals and detection.
+"""The one table of task kinds: what serves segmentation, depth, normals, detection, disparity, saliency and edges.
 
 A new kind is a head, a loss, a metric and a result, and one line here. What comes before the network knows the kinds by
 itself: ``TaskSpec`` (what a task is), ``visionmtl.data`` (how labels are read, stacked and checked).
@@ -14,19 +14,34 @@ from typing import Any
 from visionmtl.losses.base import TaskLoss
 from visionmtl.losses.depth import BerHuLoss, DepthL1Loss, SILogLoss
 from visionmtl.losses.detection import FCOSLoss
+from visionmtl.losses.mask import BalancedBCELoss, EdgeBCELoss
 from visionmtl.losses.normals import AngularNormalsLoss, CosineNormalsLoss
 from visionmtl.losses.semseg import CrossEntropyLoss
 from visionmtl.metrics.base import TaskMetric
 from visionmtl.metrics.depth import DepthMetric
 from visionmtl.metrics.detection import DetectionMetric
+from visionmtl.metrics.disparity import DisparityMetric
+from visionmtl.metrics.edge import EdgeMetric
 from visionmtl.metrics.normals import NormalsMetric
+from visionmtl.metrics.saliency import SaliencyMetric
 from visionmtl.metrics.semseg import SemSegMetric
 from visionmtl.models.heads.base import Head
 from visionmtl.models.heads.depth import DepthHead
 from visionmtl.models.heads.detection import DetectionHead
+from visionmtl.models.heads.disparity import DisparityHead
+from visionmtl.models.heads.mask import MaskHead
 from visionmtl.models.heads.normals import NormalsHead
 from visionmtl.models.heads.semseg import SemSegHead
-from visionmtl.results import DepthResult, DetectionResult, NormalsResult, SemSegResult, TaskResult
+from visionmtl.results import (
+    DepthResult,
+    DetectionResult,
+    DisparityResult,
+    EdgeResult,
+    NormalsResult,
+    SaliencyResult,
+    SemSegResult,
+    TaskResult,
+)
 from visionmtl.types import TaskSpec
 
 
@@ -54,6 +69,9 @@ TASKS: dict[str, TaskKind] = {
         NormalsHead, {"cosine": CosineNormalsLoss, "angular": AngularNormalsLoss}, NormalsMetric, NormalsResult
     ),
     "detection": TaskKind(DetectionHead, {"fcos": FCOSLoss}, DetectionMetric, DetectionResult),
+    "disparity": TaskKind(DisparityHead, {"l1": DepthL1Loss}, DisparityMetric, DisparityResult),
+    "saliency": TaskKind(MaskHead, {"balanced_bce": BalancedBCELoss}, SaliencyMetric, SaliencyResult),
+    "edge": TaskKind(MaskHead, {"balanced_bce": EdgeBCELoss}, EdgeMetric, EdgeResult),
 }
 
 

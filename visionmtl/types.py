@@ -15,6 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+KINDS = ("semseg", "depth", "normals", "detection", "disparity", "saliency", "edge")
+"""What a task can be; ``visionmtl.tasks.TASKS`` has a row for each."""
+
+DENSE: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    "semseg": (np.uint8, ()),
+    "saliency": (np.uint8, ()),
+    "edge": (np.uint8, ()),
+    "depth": (np.float32, (1,)),
+    "disparity": (np.float32, (1,)),
+    "normals": (np.float32, (3,)),
+}
+"""Kind with a value per pixel -> type and channels of ``DenseTargets.value``."""
+
+_OF_KIND = {"depth": ("max_depth",), "disparity": ("max_disparity",), "edge": ("tolerance",)}
+"""Kind -> the attributes of a task that only it has."""
+
 Pyramid = list[Tensor]
 """Feature maps (B, C, H / stride, W / stride), high to low resolution: c2..c5 or p2..p5 at strides 4, 8, 16, 32."""
 
@@ -23,22 +39,26 @@ Pyramid = list[Tensor]
 class TaskSpec:
     """What one task is: the contract between data set, head, loss and metric.
 
-    Build one with the constructors ``semseg``, ``depth``, ``normals`` and ``detection``.
+    Build one with the constructors: ``semseg`` and those of the other kinds. Human parts are a ``semseg`` task too.
 
     Attributes:
         name: the key of the task in every dict of targets, predictions and losses.
         kind: the row of ``visionmtl.tasks.TASKS`` that serves it.
-        classes: class names, their position is the class id; empty for depth and normals.
+        classes: class names, their position is the class id (semseg and detection only).
         max_depth: metres; predictions are bounded by it and targets beyond it are invalid (depth only).
+        max_disparity: the same for disparity, in the unit of the data set, pixels as a rule (disparity only).
+        tolerance: how far off a predicted line may be, as a share of the image's diagonal (edge only).
 
     Raises:
-        ValueError: unknown kind, missing, repeated or (semseg) over 256 classes, a ``max_depth`` that is not positive.
+        ValueError: unknown kind, missing, repeated or (semseg) over 256 classes, a largest value that is not positive.
     """
 
     name: str
     kind: str
     classes: tuple[str, ...] = ()
     max_depth: float = 0.0
+    max_disparity: float = 0.0
+    tolerance: float = 0.0
 
     def __post_init__(self) -> None:
         classes: Any = self.classes
@@ -47,9 +67,8 @@ class TaskSpec:
         object.__setattr__(self, "classes", tuple(classes))
         if not self.name.isidentifier():
             raise ValueError(f"task name {self.name!r} must be letters, digits and underscores, e.g. 'semseg'")
-        if self.kind not in ("semseg", "depth", "normals", "detection"):
-            known = "semseg, depth, normals, detection"
-            raise ValueError(f"task {self.name!r}: unknown kind {self.kind!r}; known: {known}")
+        if self.kind not in KINDS:
+            raise ValueError(f"task {self.name!r}: unknown kind {self.kind!r}; known: {', '.join(KINDS)}")
         if self.kind in ("semseg", "detection"):
             if not self.classes:
                 raise ValueError(f"task {self.name!r}: a {self.kind} task needs at least one class")
@@ -60,6 +79,10 @@ class TaskSpec:
             raise ValueError(f"task {self.name!r}: at most 256 classes, ids are 8-bit; got {len(self.classes)}")
         if self.kind == "depth" and not 0 < self.max_depth < float("inf"):
             raise ValueError(f"task {self.name!r}: max_depth must be positive metres, got {self.max_depth}")
+        if self.kind == "disparity" and not 0 < self.max_disparity < float("inf"):
+            raise ValueError(f"task {self.name!r}: max_disparity must be positive, got {self.max_disparity}")
+        if self.kind == "edge" and not 0 < self.tolerance < 1:
+            raise ValueError(f"task {self.name!r}: tolerance must lie between 0 and 1, got {self.tolerance}")
 
     @classmethod
     def semseg(cls, classes: list[str] | tuple[str, ...], name: str = "semseg") -> TaskSpec:
@@ -81,6 +104,21 @@ class TaskSpec:
         """2-D object detection: axis-aligned boxes, one of ``classes`` each."""
         return cls(name, "detection", classes)  # type: ignore[arg-type]  # as in semseg
 
+    @classmethod
+    def disparity(cls, max_disparity: float, name: str = "disparity") -> TaskSpec:
+        """Stereo disparity, proportional to the inverse of depth: larger is nearer, resizing an image leaves it."""
+        return cls(name, "disparity", max_disparity=float(max_disparity))
+
+    @classmethod
+    def saliency(cls, name: str = "saliency") -> TaskSpec:
+        """Whether a pixel belongs to what draws the eye: 0 or 1."""
+        return cls(name, "saliency")
+
+    @classmethod
+    def edge(cls, tolerance: float = 0.0075, name: str = "edge") -> TaskSpec:
+        """Whether a pixel lies on a boundary between regions: 0 or 1. Usual tolerances are 0.0075, on NYUv2 0.011."""
+        return cls(name, "edge", tolerance=float(tolerance))
+
     @property
     def num_classes(self) -> int:
         return len(self.classes)
@@ -90,9 +128,7 @@ class TaskSpec:
         out: dict[str, Any] = {"name": self.name, "kind": self.kind}
         if self.classes:
             out["classes"] = list(self.classes)
-        if self.kind == "depth":
-            out["max_depth"] = self.max_depth
-        return out
+        return out | {key: getattr(self, key) for key in _OF_KIND.get(self.kind, ())}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskSpec:
@@ -122,13 +158,15 @@ class DenseTarget:
     """Per-pixel truth of one sample.
 
     Attributes:
-        value: semseg uint8 (H, W) class ids; depth float32 (H, W) metres; normals float32 (H, W, 3) unit vectors.
-            Invalid pixels hold 0.
+        value: semseg uint8 (H, W) class ids; saliency and edge uint8 (H, W), 0 or 1; depth float32 (H, W) metres;
+            disparity float32 (H, W); normals float32 (H, W, 3) unit vectors. Invalid pixels hold 0.
         valid: bool (H, W).
+        known: bool (K,), the classes that the annotation speaks of (semseg); None for all.
     """
 
     value: np.ndarray
     valid: np.ndarray
+    known: np.ndarray | None = None
 
 
 @dataclass
@@ -138,10 +176,12 @@ class BoxTarget:
     Attributes:
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels.
         labels: int64 (N,), class ids.
+        known: bool (K,), the classes that the annotation speaks of: objects of the others are not marked; None for all.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
+    known: np.ndarray | None = None
 
 
 Target = DenseTarget | BoxTarget
@@ -176,23 +216,30 @@ class DenseTargets:
     """A batch of dense truth.
 
     Attributes:
-        value: semseg uint8 (B, H, W); depth float32 (B, 1, H, W); normals float32 (B, 3, H, W).
+        value: semseg, saliency, edge uint8 (B, H, W); depth, disparity float32 (B, 1, H, W); normals float32
+            (B, 3, H, W).
         valid: bool (B, H, W); all False where the sample is not annotated.
         annotated: bool (B,).
+        known: bool (B, K), the classes that each annotation speaks of (semseg); None where all speak of all.
     """
 
     value: Tensor
     valid: Tensor
     annotated: Tensor
+    known: Tensor | None = None
 
 
 @dataclass
 class BoxTargets:
-    """A batch of boxes: per image float32 (N, 4) and int64 (N,); ``annotated`` is a list, it stays on the host."""
+    """A batch of boxes: per image float32 (N, 4) and int64 (N,).
+
+    ``annotated`` is a list, it stays on the host; ``known`` is as in ``DenseTargets``.
+    """
 
     boxes: list[Tensor]
     labels: list[Tensor]
     annotated: list[bool]
+    known: Tensor | None = None
 
 
 Targets = DenseTargets | BoxTargets
@@ -234,14 +281,13 @@ class Batch:
         target = self.targets[spec.name]
         if not target.annotated[index]:
             return None
+        known = None if target.known is None else target.known[index].cpu().numpy()
         if isinstance(target, BoxTargets):
-            return BoxTarget(target.boxes[index].cpu().numpy(), target.labels[index].cpu().numpy())
+            return BoxTarget(target.boxes[index].cpu().numpy(), target.labels[index].cpu().numpy(), known)
         value = target.value[index]
-        if spec.kind == "depth":
-            value = value.squeeze(0)
-        elif spec.kind == "normals":
-            value = value.permute(1, 2, 0)
-        return DenseTarget(value.cpu().numpy(), target.valid[index].cpu().numpy())
+        if value.ndim == 3:
+            value = value.permute(1, 2, 0) if len(value) == 3 else value.squeeze(0)
+        return DenseTarget(value.cpu().numpy(), target.valid[index].cpu().numpy(), known)
 
     def pin_memory(self) -> Batch:
         """Called by the data loader when it pins memory."""
@@ -249,6 +295,8 @@ class Batch:
         for target in self.targets.values():
             if isinstance(target, DenseTargets):
                 target.value, target.valid = target.value.pin_memory(), target.valid.pin_memory()
+            if target.known is not None:
+                target.known = target.known.pin_memory()
         return self
 
 

@@ -1,8 +1,8 @@
 """Pictures of targets and predictions: every function returns a new uint8 (H, W, 3) RGB array.
 
 Normals are shown with their usual colours: right is red, up is green, towards the camera is blue. The camera frame has
-y down and z forward, so red = (x + 1) / 2, green = (1 - y) / 2, blue = (1 - z) / 2. Depth runs from warm (near) to cool
-(far). Pixels without a value are black.
+y down and z forward, so red = (x + 1) / 2, green = (1 - y) / 2, blue = (1 - z) / 2. Depth and disparity run from warm
+(near) to cool (far). Salient pixels are warm over the image, edges are bright lines. Pixels without a value are black.
 """
 
 from __future__ import annotations
@@ -72,14 +72,27 @@ def draw_depth(metres: np.ndarray, valid: np.ndarray | None = None, max_depth: f
     ``max_depth`` is the far end of the colours; None takes the 98th percentile of the picture itself. Give the same
     value to pictures that are to be compared.
     """
-    valid = np.isfinite(metres) if valid is None else valid & np.isfinite(metres)
-    if max_depth is None:
-        known = metres[valid]
-        max_depth = max(float(np.percentile(known[:: 1 + known.size // 1_000_000], 98)), 1e-3) if known.size else 1.0
-    near = 1 - np.clip(np.where(valid, metres, 0) / max_depth, 0, 1)
-    picture = _turbo((near * 255).round().astype(np.uint8))
-    picture[~valid] = 0
-    return _depth_scale(picture, f"{max_depth:.3g} m")
+    share, max_depth = _share(metres, valid, max_depth)
+    return _scale(_coloured(1 - share), f"{max_depth:.3g} m", (255, 0))
+
+
+def draw_disparity(
+    disparity: np.ndarray, valid: np.ndarray | None = None, max_disparity: float | None = None
+) -> np.ndarray:
+    """Disparity (H, W), near (large) is warm, far is cool; ``max_disparity`` is as ``max_depth`` in ``draw_depth``."""
+    share, max_disparity = _share(disparity, valid, max_disparity)
+    return _scale(_coloured(share), f"{max_disparity:.3g}", (0, 255))
+
+
+def draw_saliency(probability: np.ndarray, valid: np.ndarray | None, image: np.ndarray) -> np.ndarray:
+    """Probability (H, W) in 0..1: what is salient glows over the image, uint8 (H, W, 3), the rest is dark and grey."""
+    glow = cv2.addWeighted(image, 0.55, np.full_like(image, (255, 120, 0)), 0.45, 0)
+    return _blended(probability, valid, _grey(image, 0.45), glow)
+
+
+def draw_edges(probability: np.ndarray, valid: np.ndarray | None, image: np.ndarray) -> np.ndarray:
+    """Probability (H, W) in 0..1 as bright lines over the darkened image, uint8 (H, W, 3)."""
+    return _blended(probability, valid, _grey(image, 0.3), np.full_like(image, (255, 225, 130)))
 
 
 def draw_normals(vectors: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
@@ -166,6 +179,36 @@ def save_image(path: Path | str, array: np.ndarray) -> None:
     path.write_bytes(encoded.tobytes())
 
 
+def _share(values: np.ndarray, valid: np.ndarray | None, largest: float | None) -> tuple[np.ndarray, float]:
+    """Values as a share of the largest, 0..1 or nan where invalid, and the largest, by default the 98th percentile."""
+    valid = np.isfinite(values) if valid is None else valid & np.isfinite(values)
+    if largest is None:
+        known = values[valid]
+        largest = max(float(np.percentile(known[:: 1 + known.size // 1_000_000], 98)), 1e-3) if known.size else 1.0
+    return np.where(valid, np.clip(np.where(valid, values, 0) / largest, 0, 1), np.nan), largest
+
+
+def _coloured(nearness: np.ndarray) -> np.ndarray:
+    """0..1 from cool to warm, nan black."""
+    picture = _turbo((np.nan_to_num(nearness) * 255).round().astype(np.uint8))
+    picture[np.isnan(nearness)] = 0
+    return picture
+
+
+def _grey(image: np.ndarray, brightness: float) -> np.ndarray:
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) * np.float32(brightness)
+    return grey.astype(np.uint8)[..., None].repeat(3, -1)
+
+
+def _blended(probability: np.ndarray, valid: np.ndarray | None, no: np.ndarray, yes: np.ndarray) -> np.ndarray:
+    """From the picture of 0 to the picture of 1; invalid pixels are black."""
+    share = np.nan_to_num(probability.astype(np.float32)).clip(0, 1)[..., None]
+    picture: np.ndarray = (no * (1 - share) + yes * share).round().astype(np.uint8)
+    if valid is not None:
+        picture[~valid] = 0
+    return picture
+
+
 def _turbo(codes: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(codes, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
 
@@ -204,21 +247,22 @@ def _legend(picture: np.ndarray, entries: list[tuple[str, np.ndarray]]) -> np.nd
     return np.array(canvas)
 
 
-def _depth_scale(picture: np.ndarray, far: str) -> np.ndarray:
+def _scale(picture: np.ndarray, end: str, codes: tuple[int, int]) -> np.ndarray:
+    """Shows which colours lead from 0 to the ``end``: those between two ``codes`` of the colour map."""
     font = _font_for(picture)
     line, bar = round(font.size * 1.35), 6 * round(font.size)
     pad = line // 3
     start = 2 * pad + round(font.getlength("0"))
-    width = start + bar + 2 * pad + round(font.getlength(far))
+    width = start + bar + 2 * pad + round(font.getlength(end))
     if picture.shape[0] < 3 * line or picture.shape[1] < width:
         return picture
     left, top = _dim(picture, width, line + pad)
-    codes = np.linspace(255, 0, bar).astype(np.uint8)[None].repeat(line // 2, 0)
+    ramp = np.linspace(*codes, bar).astype(np.uint8)[None].repeat(line // 2, 0)
     y = top + pad // 2 + line // 4
-    picture[y : y + line // 2, start : start + bar] = _turbo(codes)
+    picture[y : y + line // 2, start : start + bar] = _turbo(ramp)
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
-    for x, text in ((left + pad, "0"), (start + bar + pad, far)):
+    for x, text in ((left + pad, "0"), (start + bar + pad, end)):
         draw.text((x, top + (line + pad) / 2), text, fill=(255, 255, 255), font=font, anchor="lm")
     return np.array(canvas)
 

@@ -128,3 +128,43 @@ def test_target_of_another_kind() -> None:
     sample.targets["depth"] = sample.targets["detection"]
     with pytest.raises(ValueError, match="hall: depth needs a DenseTarget, got a BoxTarget"):
         collate([sample], TASKS)
+
+
+def test_masks_and_disparity() -> None:
+    tasks = [TaskSpec.saliency(), TaskSpec.edge(), TaskSpec.disparity(9)]
+    sample, valid = make_sample("a"), np.ones(SIZE, bool)
+    for spec in tasks:
+        kind = np.float32 if spec.kind == "disparity" else np.uint8
+        sample.targets[spec.name] = DenseTarget(np.ones(SIZE, kind), valid)
+    batch = collate([sample, make_sample("b")], tasks)
+    assert [dense(target).value.dtype for target in batch.targets.values()] == [torch.uint8, torch.uint8, torch.float32]
+    assert [tuple(dense(target).value.shape) for target in batch.targets.values()] == [
+        *((2, *SIZE), (2, *SIZE), (2, 1, *SIZE))
+    ]
+    assert batch.annotated == {"saliency": 1, "edge": 1, "disparity": 1}
+    for spec in tasks:
+        back, given = batch.sample_target(spec, 0), sample.targets[spec.name]
+        assert isinstance(back, DenseTarget)
+        assert isinstance(given, DenseTarget)
+        assert np.array_equal(back.value, given.value)
+
+
+def test_classes_that_annotations_speak_of() -> None:
+    samples = [make_sample("a", "semseg", "detection"), make_sample("b", "semseg"), make_sample("c")]
+    samples[0].targets["semseg"].known = np.array([True, False])
+    samples[0].targets["detection"].known = np.array([True])
+    batch = collate(samples, TASKS)
+    semseg, boxes = batch.targets["semseg"], batch.targets["detection"]
+    assert semseg.known is not None
+    assert boxes.known is not None
+    assert semseg.known.dtype == torch.bool
+    assert semseg.known.tolist() == [[True, False], [True, True], [True, True]]
+    assert boxes.known.tolist() == [[True]] * 3
+    assert batch.targets["depth"].known is None
+    back = batch.sample_target(TASKS[0], 0)
+    assert back is not None
+    assert back.known is not None
+    assert back.known.tolist() == [True, False]
+    alone = collate(samples[1:], TASKS)
+    assert alone.targets["semseg"].known is None
+    assert alone.targets["detection"].known is None

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionmtl.data.images import decode_image, read_depth, read_image, read_labels, read_normals
+from visionmtl.data.images import decode_image, read_depth, read_ids, read_image, read_labels, read_mask, read_normals
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow comments on broken TIFF tags
 
@@ -220,6 +220,64 @@ def test_label_faults(tmp_path: Path) -> None:
     path.write_bytes(encoded(Image.fromarray(RGB[..., 0]), "JPEG"))
     with pytest.raises(ValueError, match=r"a\.png: a JPEG file, expected PNG$"):
         read_labels(path, 5)
+
+
+def test_masks_of_yes_and_no(tmp_path: Path) -> None:
+    ids = np.array([[0, 1, 255, 1]], np.uint8)
+    palette = Image.fromarray(ids, "P")
+    palette.putpalette([9] * 768)
+    palette.save(tmp_path / "palette.png")
+    for path in (png(ids, tmp_path / "grey.png"), tmp_path / "palette.png"):
+        target = read_mask(path)
+        assert (target.value.dtype, target.valid.dtype, target.known) == (np.uint8, bool, None)
+        assert target.value.tolist() == [[0, 1, 0, 1]]
+        assert target.valid.tolist() == [[True, True, False, True]]
+
+
+def test_a_mask_of_0_and_255(tmp_path: Path) -> None:
+    path = png(np.array([[0, 255]], np.uint8), tmp_path / "a.png")
+    default = read_mask(path)  # 255 is ignored: nothing is positive
+    assert (default.value.tolist(), default.valid.tolist()) == ([[0, 0]], [[True, False]])
+    asked = read_mask(path, positive_value=255, ignore_value=None)
+    assert (asked.value.tolist(), asked.valid.tolist()) == ([[0, 1]], [[True, True]])
+    with pytest.raises(ValueError, match=r"a\.png: values 255, expected 0 \(no\), 1 \(yes\)$"):
+        read_mask(path, ignore_value=None)
+
+
+def test_masks_of_few_and_many_bits(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[False, True]])).save(tmp_path / "one.png")  # stored with 1 bit
+    assert read_mask(tmp_path / "one.png").value.tolist() == [[0, 1]]
+    assert read_mask(png(np.array([[0, 1000]], np.uint16), tmp_path / "b.png"), 1000).value.tolist() == [[0, 1]]
+
+
+def test_mask_faults(tmp_path: Path) -> None:
+    path = png(np.array([[0, 1, 3, 2, 255]], np.uint8), tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: values 2, 3, expected 0 \(no\), 1 \(yes\), 255 \(ignored\)$"):
+        read_mask(path)
+    with pytest.raises(ValueError, match=r"a\.png: values 1, 255, expected 0 \(no\), 3 \(yes\), 2 \(ignored\)$"):
+        read_mask(path, 3, 2)
+    with pytest.raises(ValueError, match=r"b\.png: a colour image \(RGB\), expected one class id per pixel"):
+        read_mask(png(RGB, tmp_path / "b.png"))
+
+
+def test_ids_are_the_stored_numbers(tmp_path: Path) -> None:
+    for dtype, highest in ((np.uint8, 255), (np.uint16, 65535)):
+        ids = np.array([[0, 7, highest]], dtype)
+        found = read_ids(png(ids, tmp_path / "a.png"))
+        assert (found.dtype, found.tolist()) == (np.int32, ids.tolist())
+    with pytest.raises(ValueError, match=r"b\.jpg: a JPEG file, expected PNG$"):
+        read_ids(png(RGB, tmp_path / "b.jpg"))
+
+
+def test_depth_offset(tmp_path: Path) -> None:
+    """Cityscapes: (p - 1) / 256, where 0 means no measurement."""
+    path = png(np.array([[0, 1, 2, 257, 65535]], np.uint16), tmp_path / "a.png")
+    disparity = read_depth(path, 1 / 256, 0, 1000.0, offset=-1)
+    assert disparity.value.tolist() == [[0, 0, 1 / 256, 1, 65534 / 256]]
+    assert disparity.valid.tolist() == [[False, False, True, True, True]]
+    shifted = read_depth(path, 1.0, 65535, 1000.0, offset=10)
+    assert shifted.value.tolist() == [[10, 11, 12, 267, 0]]
+    assert shifted.valid.tolist() == [[True, True, True, True, False]]
 
 
 def test_depth_full_range_scale_and_masks(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -165,7 +166,7 @@ TYPICAL = [
 def arrays(sample: Sample) -> list[np.ndarray]:
     out = [sample.image]
     for name in sorted(sample.targets):
-        out += list(vars(sample.targets[name]).values())
+        out += [value for value in vars(sample.targets[name]).values() if value is not None]
     return out
 
 
@@ -207,6 +208,137 @@ def test_depth_that_a_zoom_moves_beyond_the_range_is_invalid() -> None:
     steps = [{"type": "random_scale_crop", "size": [1, 1], "scale": [0.5, 0.5]}]
     far = JointTransform([TaskSpec.depth(10.0)], steps, "fixed_intrinsics")(sample, 0).targets["depth"]
     assert (far.value.item(), far.valid.item()) == (0.0, False)  # 6 m -> 12 m
+
+
+def test_disparity_grows_with_a_zoom_of_fixed_intrinsics_only() -> None:
+    disparity = DenseTarget(np.full((8, 8), 40.0, np.float32), np.ones((8, 8), bool))
+    disparity.value[4:], disparity.value[0, 0], disparity.valid[0, 0] = 50, 0, False
+    sample = Sample(np.zeros((8, 8, 3), np.uint8), {"disparity": disparity}, "a")
+    tasks = [TaskSpec.disparity(64.0)]
+    zoom = [{"type": "random_scale_crop", "size": [12, 12], "scale": [1.5, 1.5]}]
+    near = JointTransform(tasks, zoom, "fixed_intrinsics")(sample, 0).targets["disparity"]
+    assert near.value.dtype == np.float32
+    assert set(near.value[near.valid].tolist()) == {60.0}
+    assert not near.valid[6:].any()  # 75 is beyond the range
+    assert not near.value[~near.valid].any()
+    assert near.valid[:6].sum() == 6 * 12 - 1  # one source pixel has no truth
+    for steps, mode in (
+        (zoom, "focal"),
+        ([{"type": "resize", "size": [12, 12]}], "fixed_intrinsics"),
+        ([FLIP], "focal"),
+    ):
+        same_scale = JointTransform(tasks, steps, mode)(sample, 0).targets["disparity"]
+        assert set(same_scale.value[same_scale.valid].tolist()) == {40.0, 50.0}
+    assert disparity.value[7, 7] == 50  # the input is left as it is
+
+
+def test_the_classes_that_an_annotation_speaks_of_are_kept() -> None:
+    known = np.array([True, False, True])
+    targets = {
+        "semseg": DenseTarget(np.zeros((8, 8), np.uint8), np.ones((8, 8), bool), known),
+        "detection": BoxTarget(np.array([[1, 1, 7, 7]], np.float32), np.array([0]), known[:1]),
+    }
+    sample = Sample(np.zeros((8, 8, 3), np.uint8), targets, "a")
+    for steps in ([], [FLIP, TURN], [{"type": "to_gray", "p": 1.0}], [{"type": "resize", "size": [4, 4]}]):
+        got = JointTransform(TASKS, steps)(sample, 0)
+        assert got.targets["semseg"].known is known
+        assert got.targets["detection"].known.tolist() == [True]
+
+
+# Edges
+
+EDGE = [TaskSpec.edge()]
+
+
+def edges(sample_size: tuple[int, int], *points: tuple[int, int], valid: np.ndarray | None = None) -> Sample:
+    """Lines from point to point (x, y), one pixel thick, as OpenCV draws them: pixels touch at corners."""
+    drawn = np.zeros(sample_size, np.uint8)
+    for (x0, y0), (x1, y1) in pairwise(points):
+        cv2.line(drawn, (x0, y0), (x1, y1), 1, lineType=cv2.LINE_8)
+    mask = np.ones(sample_size, bool) if valid is None else valid
+    return Sample(np.zeros((*sample_size, 3), np.uint8), {"edge": DenseTarget(drawn, mask)}, "a")
+
+
+def pieces(sample: Sample) -> int:
+    """Connected parts of the edges, over sides and corners."""
+    return cv2.connectedComponents(sample.targets["edge"].value, connectivity=8)[0] - 1
+
+
+SHRINK = {
+    "0.5": [{"type": "resize", "size": [60, 80]}],
+    "0.3": [{"type": "resize", "size": [36, 48]}],
+    "0.77": [{"type": "random_scale_crop", "size": [120, 160], "scale": [0.77, 0.77]}],
+    "stretch": [{"type": "resize", "size": [40, 150]}],
+    "flip": [{"type": "resize", "size": [36, 48]}, FLIP],
+    "turn": [{"type": "rotate", "limit": 180, "p": 1.0}],
+    "turn a little": [{"type": "rotate", "limit": 8, "p": 1.0}],
+    "turn, 0.5": [{"type": "rotate", "limit": 180, "p": 1.0}, {"type": "resize", "size": [60, 80]}],
+    "0.3, turn": [{"type": "resize", "size": [36, 48]}, {"type": "rotate", "limit": 180, "p": 1.0}],
+    "stretch, turn": [{"type": "resize", "size": [40, 150]}, {"type": "rotate", "limit": 90, "p": 1.0}],
+    "2, turn": [{"type": "resize", "size": [240, 320]}, {"type": "rotate", "limit": 90, "p": 1.0}],
+}
+
+
+@pytest.mark.parametrize("name", SHRINK)
+def test_lines_of_one_pixel_stay_in_one_piece(name: str) -> None:
+    transform = JointTransform(EDGE, SHRINK[name])
+    for angle in np.linspace(0, np.pi, 19):
+        for shift in range(3):
+            dx, dy = np.cos(angle), np.sin(angle)
+            ends = [(round(80 + shift + t * dx), round(60 + shift + t * dy)) for t in (-45, 45)]
+            sample = edges((120, 160), *ends)
+            got = transform(sample, shift)
+            assert pieces(got) == 1, (angle, shift)
+            assert got.targets["edge"].value.dtype == np.uint8
+            assert set(np.unique(got.targets["edge"].value)) <= {0, 1}
+
+
+@pytest.mark.parametrize("name", SHRINK)
+def test_a_closed_outline_stays_closed(name: str) -> None:
+    """What lies inside cannot be reached from the outside over the sides of pixels."""
+    points = [(100, 52), (82, 95), (57, 78), (62, 40), (100, 52)]
+    for seed in range(5):
+        got = JointTransform(EDGE, SHRINK[name])(edges((120, 160), *points), seed)
+        background = 1 - got.targets["edge"].value
+        areas = cv2.connectedComponentsWithStats(background, connectivity=4)[2][1:, cv2.CC_STAT_AREA]
+        assert sorted(areas)[-2] > 0.02 * background.size
+        assert pieces(got) == 1
+
+
+def test_edges_are_not_thicker_than_needed() -> None:
+    sample = edges((120, 160), (20, 60), (140, 60))
+    whole = sample.targets["edge"].value.sum()
+    for name, thickest in (("0.5", 1), ("0.3", 2)):  # 10 / 3 rows become one, from 4: some lines are seen twice
+        lines = [edges((120, 160), (20, y), (140, y)) for y in range(40, 60)]
+        rows = [JointTransform(EDGE, SHRINK[name])(line, 0).targets["edge"].value.sum(axis=0) for line in lines]
+        assert {int(row.max()) for row in rows} == set(range(1, thickest + 1))
+    turned = JointTransform(EDGE, SHRINK["turn a little"])(sample, 0).targets["edge"].value
+    assert abs(int(turned.sum()) - whole) < 10
+    grown = JointTransform(EDGE, [{"type": "resize", "size": [240, 320]}])(sample, 0).targets["edge"].value
+    assert grown.sum() == 4 * whole
+    np.testing.assert_array_equal(
+        JointTransform(EDGE, [FLIP])(sample, 0).targets["edge"].value, sample.targets["edge"].value[:, ::-1]
+    )
+
+
+def test_edges_do_not_grow_into_pixels_without_truth() -> None:
+    valid = np.ones((120, 160), bool)
+    valid[61:] = False
+    got = JointTransform(EDGE, SHRINK["0.3"])(edges((120, 160), (20, 60), (140, 60), valid=valid), 0).targets["edge"]
+    assert not got.value[~got.valid].any()
+    sample = edges((120, 160), (20, 60), (140, 60))
+    before = sample.targets["edge"].value.copy()
+    JointTransform(EDGE, SHRINK["turn, 0.5"])(sample, 0)
+    np.testing.assert_array_equal(sample.targets["edge"].value, before)
+
+
+def test_masks_and_classes_are_not_thickened() -> None:
+    line = edges((120, 160), (20, 60), (140, 60)).targets["edge"]
+    tasks = [TaskSpec.saliency(), TaskSpec.semseg(["a", "b"])]
+    sample = Sample(np.zeros((120, 160, 3), np.uint8), {"saliency": line, "semseg": line}, "a")
+    got = JointTransform(tasks, SHRINK["0.3"])(sample, 0).targets
+    for name in ("saliency", "semseg"):
+        assert got[name].value.sum(axis=0).max() <= 1
 
 
 @pytest.mark.parametrize("size", [[60, 80], [100, 150], [240, 320], [333, 444], [480, 640], [700, 900]])

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from visionmtl.losses import (
     AngularNormalsLoss,
+    BalancedBCELoss,
     BerHuLoss,
     CosineNormalsLoss,
     CrossEntropyLoss,
     DepthL1Loss,
+    EdgeBCELoss,
     FCOSLoss,
     SILogLoss,
     TaskLoss,
@@ -33,6 +35,8 @@ EXACT: dict[str, TaskLoss] = {
     "angular": AngularNormalsLoss(),
     "cross-entropy": CrossEntropyLoss(K),
     "cross-entropy-weighted": CrossEntropyLoss(K, WEIGHTS, label_smoothing=0.1),
+    "bce-balanced": BalancedBCELoss(),
+    "bce-edge": EdgeBCELoss(),
     "fcos": FCOSLoss(K, 1.5, 1.0, 2.0, 3.0),
     "fcos-focal": FCOSLoss(K, box_weight=0.0, centerness_weight=0.0),
     "fcos-box": FCOSLoss(K, class_weight=0.0, centerness_weight=0.0),
@@ -73,6 +77,8 @@ def make_case(loss: TaskLoss, seed: int = 0) -> tuple[Prediction, Targets, list[
     valid = torch.rand(6, 7, 8, generator=rng) < torch.tensor([0.1, 0.9, 0.0, 0.5, 1.0, 0.3]).view(-1, 1, 1)
     if isinstance(loss, CrossEntropyLoss):
         prediction, value = torch.randn(6, K, 7, 8, generator=rng), torch.randint(0, K, (6, 7, 8), generator=rng).byte()
+    elif isinstance(loss, BalancedBCELoss):
+        prediction, value = torch.randn(6, 1, 7, 8, generator=rng), torch.randint(0, 2, (6, 7, 8), generator=rng).byte()
     elif isinstance(loss, CosineNormalsLoss | AngularNormalsLoss):
         prediction, value = (F.normalize(torch.randn(6, 3, 7, 8, generator=rng).double(), dim=1) for _ in range(2))
     else:

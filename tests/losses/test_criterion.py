@@ -85,7 +85,7 @@ def merged(batches: list[Batch]) -> Batch:
     targets = {}
     for task in batches[0].targets:
         parts: list[Any] = [batch.targets[task] for batch in batches]
-        fields = [[getattr(part, name) for part in parts] for name in vars(parts[0])]
+        fields = [[getattr(part, name) for part in parts] for name in vars(parts[0]) if name != "known"]
         joined = [list(chain(*field)) if isinstance(field[0], list) else torch.cat(field) for field in fields]
         targets[task] = type(parts[0])(*joined)
     return Batch(torch.cat([batch.images for batch in batches]), targets, ["a", "b"] * len(batches))

@@ -272,6 +272,72 @@ def test_bfloat16_output_gives_a_float32_loss() -> None:
     torch.testing.assert_close(loss, FCOSLoss(K)(rounded, targets))
 
 
+def known_case() -> tuple[DetectionOutput, BoxTargets]:
+    """The first image speaks of classes 0 and 2 only, the second of all, the third is not annotated."""
+    boxes, labels = random_boxes(8, 1)
+    targets = make_targets(
+        (boxes, torch.where(labels == 1, 2, labels)), random_boxes(5, 3), no_boxes(), annotated=[True, True, False]
+    )
+    targets.known = torch.tensor([[True, False, True], [True] * 3, [True] * 3])
+    return make_output(3), targets
+
+
+def test_classes_that_an_annotation_does_not_speak_of_are_no_background() -> None:
+    output, targets = known_case()
+    loss = FCOSLoss(K)(output, targets)
+    loss.backward()
+    classes, distances, centerness = gradients(output)
+    assert not classes[0, :, 1].any()  # exactly 0
+    assert classes[0, :, [0, 2]].all()
+    assert classes[1].all()
+    assert all(grad.isfinite().all() for grad in (classes, distances, centerness))
+    with torch.no_grad():
+        output.class_logits[0, :, 1] = 50.0
+    assert FCOSLoss(K)(output, targets).item() == loss.item()
+
+
+def test_focal_terms_of_unknown_classes_are_zero() -> None:
+    """Against the loss of all classes with an output that is sure of the unknown class's absence."""
+    output, targets = known_case()
+    loss = FCOSLoss(K)(output, targets)
+    targets.known = None
+    with torch.no_grad():
+        output.class_logits[0, :, 1] = -1e4
+    torch.testing.assert_close(FCOSLoss(K)(output, targets), loss)
+
+
+def test_unknown_classes_do_not_change_the_counts() -> None:
+    _, targets = known_case()
+    loss = FCOSLoss(K)
+    counts = loss.counts(loss.prepare(targets, SIZE))
+    targets.known = None
+    assert torch.equal(counts, loss.counts(loss.prepare(targets, SIZE)))
+    assert counts[0] > 0
+
+
+def test_parts_with_and_without_unknown_classes_add_up() -> None:
+    output, targets = known_case()
+    assert targets.known is not None
+    loss, parts = FCOSLoss(K), []
+    for i, known in enumerate((targets.known[:1], None, None)):
+        own = slice(i, i + 1)
+        predicted = [t[own] for t in (output.class_logits, output.distances, output.centerness)]
+        truth = BoxTargets(targets.boxes[own], targets.labels[own], targets.annotated[own], known)
+        parts.append((DetectionOutput(*predicted, *make_points(), SIZE), loss._match(truth, *make_points())))
+    counts = torch.stack([loss.counts(truth) for _, truth in parts]).sum(0)
+    added = torch.stack([loss(predicted, truth, counts) for predicted, truth in parts]).sum()
+    torch.testing.assert_close(added, loss(output, targets))
+
+
+def test_an_image_without_boxes_teaches_the_absence_of_its_classes_only() -> None:
+    output, targets = make_output(1), make_targets(no_boxes())
+    targets.known = torch.tensor([[False, True, False]])
+    FCOSLoss(K)(output, targets).backward()
+    classes, *_ = gradients(output)
+    assert (classes[..., 1] > 0).all()
+    assert not classes[..., [0, 2]].any()
+
+
 def test_giou_golden_values_and_gradient() -> None:
     one = torch.ones(4, dtype=torch.float64)
     assert giou_loss(one, one).item() == 0.0

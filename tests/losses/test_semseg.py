@@ -171,3 +171,103 @@ def test_weights_follow_the_module_but_not_the_state() -> None:
     assert weights is not None
     assert weights.dtype == torch.float64
     assert not loss.state_dict()
+
+
+# Annotations that speak of some classes only
+
+
+def known_case() -> tuple[Tensor, DenseTargets]:
+    """The first image speaks of classes 0 and 2 only, the second of all."""
+    logits, targets = random_case()
+    targets.value[0] = torch.where(targets.value[0] % 2 == 0, targets.value[0], 2)
+    targets.known = torch.tensor([[True, False, True, False], [True] * 4])
+    return logits, targets
+
+
+@pytest.mark.parametrize("class_weights", [None, WEIGHTS])
+def test_the_softmax_runs_over_the_known_classes(class_weights: list[float] | None) -> None:
+    logits, targets = known_case()
+    weights = torch.tensor(class_weights or [1.0] * 4)
+    total = weight = 0.0
+    for i, classes in enumerate(([0, 2], [0, 1, 2, 3])):
+        labels = torch.tensor([classes.index(int(c)) for c in targets.value[i].flatten()]).view(5, 6)
+        values = F.cross_entropy(logits[i : i + 1, classes], labels[None], weights[classes], reduction="none")[0]
+        total += values[targets.valid[i]].sum().item()
+        weight += weights[targets.value[i].long()][targets.valid[i]].sum().item()
+    loss = CrossEntropyLoss(4, class_weights)(logits, targets)
+    assert loss.item() == pytest.approx(total / weight, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"class_weights": WEIGHTS}, {"dice": 1.0}])
+def test_nothing_is_learnt_about_unknown_classes(options: dict[str, Any]) -> None:
+    logits, targets = known_case()
+    leaf = logits.clone().requires_grad_()
+    loss = CrossEntropyLoss(4, **options)(leaf, targets)
+    loss.backward()
+    assert leaf.grad is not None
+    assert leaf.grad.isfinite().all()
+    assert not leaf.grad[0, [1, 3]].any()  # exactly 0
+    assert leaf.grad[0, [0, 2]].any()
+    assert leaf.grad[1].abs().amax((1, 2)).all()
+    assert not leaf.grad.masked_select(~targets.valid.unsqueeze(1)).any()
+    other = logits.clone()
+    other[0, [1, 3]] = torch.tensor([1e4, -1e4]).view(2, 1, 1)
+    assert CrossEntropyLoss(4, **options)(other, targets).item() == loss.item()
+
+
+def test_dice_over_known_classes_equals_numpy() -> None:
+    logits, targets = known_case()
+    masked = logits.clone()
+    masked[0, [1, 3]] = -1e9
+    dice = CrossEntropyLoss(4, dice=2.0)(logits, targets) - CrossEntropyLoss(4)(logits, targets)
+    assert dice.item() == pytest.approx(2 * numpy_dice(masked, targets), rel=1e-5)
+
+
+def test_a_single_known_class_teaches_nothing() -> None:
+    logits, targets = random_case()
+    targets.value.fill_(3)
+    targets.known = torch.tensor([[False, False, False, True]] * 2)
+    logits.requires_grad_()
+    loss = CrossEntropyLoss(4)(logits, targets)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_all_classes_known_is_the_plain_loss() -> None:
+    logits, targets = random_case()
+    expected = CrossEntropyLoss(4, WEIGHTS, dice=1.0)(logits, targets)
+    targets.known = torch.ones(2, 4, dtype=torch.bool)
+    assert CrossEntropyLoss(4, WEIGHTS, dice=1.0)(logits, targets).item() == expected.item()
+
+
+def test_parts_with_and_without_unknown_classes_add_up() -> None:
+    logits, targets = known_case()
+    assert targets.known is not None
+    loss = CrossEntropyLoss(4, WEIGHTS)
+    counts = loss.counts(targets)
+    first = DenseTargets(targets.value[:1], targets.valid[:1], targets.annotated[:1], targets.known[:1])
+    second = make_targets(targets.value[1:], targets.valid[1:])
+    torch.testing.assert_close(loss.counts(first) + loss.counts(second), counts)
+    added = loss(logits[:1], first, counts) + loss(logits[1:], second, counts)
+    torch.testing.assert_close(added, loss(logits, targets))
+
+
+def test_images_that_are_not_annotated_beside_those_with_unknown_classes() -> None:
+    logits, targets = known_case()
+    targets.valid[1] = False
+    targets.valid[0] = False
+    logits.requires_grad_()
+    loss = CrossEntropyLoss(4, dice=1.0)(logits, targets)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_label_smoothing_is_refused_with_unknown_classes() -> None:
+    logits, targets = known_case()
+    message = "^label_smoothing must be 0 where data sets with different classes share a head$"
+    with pytest.raises(ValueError, match=message):
+        CrossEntropyLoss(4, label_smoothing=0.1)(logits, targets)

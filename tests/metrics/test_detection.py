@@ -197,3 +197,49 @@ def test_bad_input_is_named():
     detections, targets = batch(random_images(3))
     with pytest.raises(ValueError, match="detection: expected 3 images, got 2"):
         DetectionMetric(CLASSES).update(detections[:2], targets)
+
+
+# Annotations that speak of some classes only
+
+
+def test_detections_of_unknown_classes_are_left_out():
+    images = random_images()  # the wrong boxes are of classes 0 and 3
+    detections, targets = batch(images)
+    targets.known = torch.tensor([[True, True, True, i % 2 == 0] for i in range(len(images))])
+    metric = DetectionMetric(CLASSES)
+    metric.update(detections, targets)
+    without = [
+        (Detections(f.boxes[f.labels < 3], f.scores[f.labels < 3], f.labels[f.labels < 3]), *rest)
+        if i % 2
+        else (f, *rest)
+        for i, (f, *rest) in enumerate(images)
+    ]
+    assert_same(metric.compute(), compute(without))
+
+
+def test_a_false_alarm_counts_where_its_class_is_annotated():
+    box = [0.0, 0.0, 40.0, 40.0]
+    positive = image([box], [0.8], [0], [box], [0])
+    alarm = image([box], [0.9], [0], [box], [1])
+
+    def value(known: list[bool]) -> float:
+        detections, targets = batch([positive, alarm])
+        targets.known = torch.tensor([[True] * 4, known])
+        metric = DetectionMetric(CLASSES)
+        metric.update(detections, targets)
+        return metric.compute()["per_class"]["car"]
+
+    assert value([True, True, False, False]) == pytest.approx(50.0)
+    assert value([False, True, False, False]) == pytest.approx(100.0)
+    detections, targets = batch([positive, alarm])
+    metric = DetectionMetric(CLASSES)
+    metric.update(detections, targets)  # None: all speak of all
+    assert metric.compute()["per_class"]["car"] == pytest.approx(50.0)
+
+
+def test_nothing_is_left_of_the_detections():
+    detections, targets = batch([image([[0.0, 0.0, 9.0, 9.0]], [0.5], [3], [[0.0, 0.0, 9.0, 9.0]], [1])])
+    targets.known = torch.tensor([[False, True, False, False]])
+    metric = DetectionMetric(CLASSES)
+    metric.update(detections, targets)
+    assert metric.compute()["per_class"]["person"] == 0.0

@@ -125,3 +125,37 @@ def test_class_id_out_of_range_is_named():
 def test_wrong_shape_is_named(shape: tuple[int, ...]):
     with pytest.raises(ValueError, match=r"semseg: expected logits \(2, 4, 5, 5\)"):
         SemSegMetric(CLASSES).update(torch.zeros(shape), targets(torch.zeros(2, 5, 5)))
+
+
+# Annotations that speak of some classes only
+
+
+def test_a_prediction_of_an_unknown_class_is_missed_but_no_false_positive():
+    truth = torch.tensor([[[0, 0, 1, 1]], [[0, 0, 1, 1]]])
+    predicted = torch.tensor([[[0, 2, 1, 1]], [[0, 2, 1, 1]]])
+    target = targets(truth)
+    target.known = torch.tensor([[True, True, False, False], [True, True, True, False]])
+    result = compute((predicted, target))
+    assert result["per_class"]["wall"] == pytest.approx(50.0)
+    assert result["per_class"]["floor"] == pytest.approx(100.0)
+    assert result["per_class"]["chair"] == 0.0  # predicted in the second image, which speaks of chairs
+    assert result["pixel_accuracy"] == 75.0
+    target.known[1, 2] = False
+    result = compute((predicted, target))
+    assert math.isnan(result["per_class"]["chair"])
+    assert (result["miou"], result["num_classes_present"], result["pixel_accuracy"]) == (75.0, 2, 75.0)
+
+
+def test_known_classes_that_are_never_predicted_elsewhere_change_nothing():
+    logits, target = random_batch()
+    whole = compute((logits, target))
+    target.known = torch.ones(6, 4, dtype=torch.bool)
+    assert compute((logits, target)) == whole
+    assert compute((logits.argmax(1), target)) == whole
+
+
+def test_ids_out_of_range_are_still_reported_with_unknown_classes():
+    target = targets(torch.tensor([[[0, 1]]]))
+    target.known = torch.tensor([[True, True, False, False]])
+    with pytest.raises(ValueError, match=r"semseg: 1 valid pixels have a class id outside 0\.\.3"):
+        compute((torch.tensor([[[9, 1]]]), target))

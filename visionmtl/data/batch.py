@@ -6,8 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from visionmtl.types import Batch, BoxTarget, BoxTargets, DenseTarget, DenseTargets, Sample, Target, Targets, TaskSpec
+from visionmtl.types import (
+    DENSE,
+    Batch,
+    BoxTarget,
+    BoxTargets,
+    DenseTarget,
+    DenseTargets,
+    Sample,
+    Target,
+    Targets,
+    TaskSpec,
+)
 
 _EMPTY = BoxTarget(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 
@@ -38,22 +50,32 @@ def collate(samples: Sequence[Sample], tasks: Sequence[TaskSpec]) -> Batch:
 def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
     found = [_checked(sample, spec) for sample in samples]
     annotated = [target is not None for target in found]
+    known = _known(found, spec.num_classes)
     if spec.kind == "detection":
         boxes = [target if isinstance(target, BoxTarget) else _EMPTY for target in found]
         return BoxTargets(
             boxes=[torch.from_numpy(target.boxes) for target in boxes],
             labels=[torch.from_numpy(target.labels) for target in boxes],
             annotated=annotated,
+            known=known,
         )
     height, width = samples[0].image.shape[:2]
-    channels, dtype = {"semseg": ((), np.uint8), "depth": ((1,), np.float32), "normals": ((3,), np.float32)}[spec.kind]
+    dtype, channels = DENSE[spec.kind]
     value = np.zeros((len(samples), *channels, height, width), dtype)
     valid = np.zeros((len(samples), height, width), bool)
     for i, target in enumerate(found):
         if isinstance(target, DenseTarget):
-            value[i] = target.value.transpose(2, 0, 1) if spec.kind == "normals" else target.value
+            value[i] = target.value.transpose(2, 0, 1) if target.value.ndim == 3 else target.value
             valid[i] = target.valid
-    return DenseTargets(torch.from_numpy(value), torch.from_numpy(valid), torch.tensor(annotated))
+    return DenseTargets(torch.from_numpy(value), torch.from_numpy(valid), torch.tensor(annotated), known)
+
+
+def _known(found: Sequence[Target | None], num_classes: int) -> Tensor | None:
+    """Which classes (B, K) each annotation speaks of; None where all speak of all."""
+    masks = [None if target is None else target.known for target in found]
+    if all(mask is None for mask in masks):
+        return None
+    return torch.from_numpy(np.stack([np.ones(num_classes, bool) if mask is None else mask for mask in masks]))
 
 
 def _teaches(target: Target | None) -> bool:

@@ -105,13 +105,7 @@ def read_labels(path: Path, num_classes: int, ignore_value: int = 255) -> DenseT
     Raises:
         ValueError: unreadable file, not a PNG, a colour image, ids that are neither a class nor ``ignore_value``.
     """
-    data = read_bytes(path)
-    image = _load(data, str(path), formats=("PNG",))
-    if image.mode not in ("1", "L", "P") and not _is_grey16(image, data):
-        raise ValueError(f"{path}: a colour image ({image.mode}), expected one class id per pixel, grey or palette")
-    ids = np.asarray(image).astype(np.int32)
-    if image.mode == "L":
-        ids //= 255 // (2 ** _bits(image, data) - 1)  # Pillow stretches 2- and 4-bit grey to 0..255
+    ids = read_ids(path)
     valid = ids != ignore_value
     value = np.where(valid, ids, 0)
     if value.max() >= num_classes:
@@ -120,14 +114,48 @@ def read_labels(path: Path, num_classes: int, ignore_value: int = 255) -> DenseT
     return DenseTarget(value.astype(np.uint8), valid)
 
 
-def read_depth(path: Path, scale: float, invalid_value: float = 0.0, max_depth: float = np.inf) -> DenseTarget:
-    """Reads depth from a 16-bit grey PNG or a 16-bit, 32-bit or float TIFF.
+def read_mask(path: Path, positive_value: int = 1, ignore_value: int | None = 255) -> DenseTarget:
+    """Reads a mask of yes and no from a PNG as ``read_labels`` takes it: 0 is no, ``positive_value`` is yes.
+
+    Returns:
+        value uint8 (H, W), 0 or 1, 0 where invalid; valid is False where the file holds ``ignore_value``.
+
+    Raises:
+        ValueError: unreadable file, not a PNG, a colour image, other values.
+    """
+    ids = read_ids(path)
+    valid = np.ones(ids.shape, bool) if ignore_value is None else ids != ignore_value
+    value = valid & (ids == positive_value)
+    if (valid & (ids != 0) & ~value).any():
+        found = ", ".join(map(str, np.unique(ids[valid & (ids != 0) & ~value])[:10]))
+        ignored = "" if ignore_value is None else f", {ignore_value} (ignored)"
+        raise ValueError(f"{path}: values {found}, expected 0 (no), {positive_value} (yes){ignored}")
+    return DenseTarget(value.astype(np.uint8), valid)
+
+
+def read_ids(path: Path) -> NDArray[np.int32]:
+    """The numbers (H, W) of a grey or palette PNG of up to 8 bits, or of a 16-bit grey one; see ``read_labels``."""
+    data = read_bytes(path)
+    image = _load(data, str(path), formats=("PNG",))
+    if image.mode not in ("1", "L", "P") and not _is_grey16(image, data):
+        raise ValueError(f"{path}: a colour image ({image.mode}), expected one class id per pixel, grey or palette")
+    ids = np.asarray(image).astype(np.int32)
+    if image.mode == "L":
+        ids //= 255 // (2 ** _bits(image, data) - 1)  # Pillow stretches 2- and 4-bit grey to 0..255
+    return ids
+
+
+def read_depth(
+    path: Path, scale: float, invalid_value: float = 0.0, max_depth: float = np.inf, offset: float = 0.0
+) -> DenseTarget:
+    """Reads depth, or disparity, from a 16-bit grey PNG or a 16-bit, 32-bit or float TIFF.
 
     Args:
         path: the file.
         scale: metres per unit of the stored number (0.001 for millimetres).
         invalid_value: the stored number that stands for "no measurement".
         max_depth: metres; what lies beyond is invalid.
+        offset: added to the stored number before it is scaled.
 
     Returns:
         value float32 (H, W) metres, 0 where invalid; valid is False where the file holds ``invalid_value``, NaN,
@@ -140,7 +168,7 @@ def read_depth(path: Path, scale: float, invalid_value: float = 0.0, max_depth: 
     if not image.mode.startswith(("I", "F")):
         raise ValueError(f"{path}: an 8-bit image ({image.mode}) cannot hold depth, expected 16-bit grey")
     raw = np.asarray(image)
-    metres = raw * np.float64(scale)
+    metres = (raw + np.float64(offset)) * scale
     valid = (raw != invalid_value) & np.isfinite(metres) & (metres > 0) & (metres <= max_depth)
     return DenseTarget(np.where(valid, metres, 0).astype(np.float32), valid)
 

@@ -78,7 +78,7 @@ class DenseReport(TaskReport):
     target_type = DenseTarget
     dtype: ClassVar[type[np.generic]] = np.float32
     channels: ClassVar[tuple[int, ...]] = ()
-    invalid_hint: ClassVar[str] = ""
+    invalid_hint: str = ""
 
     def __init__(self, spec: TaskSpec) -> None:
         super().__init__(spec)
@@ -146,26 +146,52 @@ class SemSegReport(DenseReport):
 
 
 class DepthReport(DenseReport):
-    """Pixels per range of ``max_depth / num_bins`` metres; ``low`` and ``high`` in metres."""
+    """Pixels per range of 1 / ``num_bins`` of the largest depth, or disparity; ``low`` and ``high`` in its unit."""
 
     num_bins = 1000
-    invalid_hint = "; are scale and max_depth right?"
+
+    def __init__(self, spec: TaskSpec) -> None:
+        super().__init__(spec)
+        self.largest = spec.max_disparity if spec.kind == "disparity" else spec.max_depth
+        self.suffix = "" if spec.kind == "disparity" else " m"
+        self.invalid_hint = f"; are scale and max_{spec.kind} right?"
 
     def value_fault(self, values: np.ndarray) -> str:
-        inside = ((values > 0) & (values <= self.spec.max_depth)).all()
-        return "" if inside else f"depth is not in 0..{self.spec.max_depth} metres everywhere"
+        inside = ((values > 0) & (values <= self.largest)).all()
+        return "" if inside else f"{self.spec.kind} is not in 0..{self.largest}{self.suffix} everywhere"
 
     def bins(self, values: np.ndarray) -> np.ndarray:
         self._widen(values)
-        return np.minimum(values * (self.num_bins / self.spec.max_depth), self.num_bins - 1).astype(np.int64)
+        return np.minimum(values * (self.num_bins / self.largest), self.num_bins - 1).astype(np.int64)
 
     def median(self) -> float:
-        """Metres, exact to ``max_depth / num_bins``."""
+        """Exact to 1 / ``num_bins`` of the largest value."""
         middle = int(np.searchsorted(self.counts.cumsum(), self.counts.sum() / 2))
-        return (middle + 0.5) * self.spec.max_depth / self.num_bins
+        return (middle + 0.5) * self.largest / self.num_bins
 
     def range(self) -> str:
-        return f"{self.low:.2f} .. {self.median():.2f} .. {self.high:.2f} m (min, median, max)"
+        return f"{self.low:.2f} .. {self.median():.2f} .. {self.high:.2f}{self.suffix} (min, median, max)"
+
+
+class MaskReport(DenseReport):
+    """Pixels that are negative, and positive."""
+
+    dtype = np.uint8
+    num_bins = 2
+
+    def value_fault(self, values: np.ndarray) -> str:
+        highest = values.max(initial=0)
+        return f"value {highest} is not 0 or 1" if highest > 1 else ""
+
+    def bins(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def range(self) -> str:
+        return f"{self.counts[1] / self.valid:.2%} positive"
+
+    def notes(self) -> list[str]:
+        nowhere = ["no pixel is positive; files with 0 and 255 need positive_value: 255 and ignore_value: null"]
+        return (nowhere if self.valid and not self.counts[1] else []) + super().notes()
 
 
 class NormalsReport(DenseReport):
@@ -232,5 +258,8 @@ REPORTS: dict[str, type[TaskReport]] = {
     "depth": DepthReport,
     "normals": NormalsReport,
     "detection": BoxReport,
+    "disparity": DepthReport,
+    "saliency": MaskReport,
+    "edge": MaskReport,
 }
 """Task kind -> report."""

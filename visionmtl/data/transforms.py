@@ -9,9 +9,10 @@ are, and their conventions: ``visionmtl.data.steps``.
 
 from __future__ import annotations
 
+import math
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -51,17 +52,42 @@ def _warp_image(image: np.ndarray, view: View, inside: np.ndarray) -> np.ndarray
 def _warp_dense(target: DenseTarget, task: TaskSpec, view: View, index: np.ndarray, inside: np.ndarray) -> DenseTarget:
     """Gather values and validity by nearest neighbour and correct depth and normals for the view."""
     valid = target.valid.reshape(-1)[index] & inside
-    value = target.value.reshape(-1, *target.value.shape[2:])[index]
+    whole = _thickened(target.value, view) if task.kind == "edge" else target.value
+    value = whole.reshape(-1, *whole.shape[2:])[index]
     if task.kind == "depth" and view.zoom != 1:
         value /= view.zoom
         valid &= value <= task.max_depth
+    if task.kind == "disparity" and view.zoom != 1:
+        value *= view.zoom
+        valid &= value <= task.max_disparity
     if task.kind == "normals":
         value[..., :2] = value[..., :2] @ view.rays.T.astype(value.dtype)
         if view.zoom != 1:
             value[..., 2] *= view.zoom
             value /= np.maximum(np.linalg.norm(value, axis=-1, keepdims=True), np.finfo(value.dtype).tiny)
     value[~valid] = 0
-    return DenseTarget(value, valid)
+    return DenseTarget(value, valid, target.known)
+
+
+def _thickened(edges: np.ndarray, view: View) -> np.ndarray:
+    """Lines (H, W) so thick that a step to the next pixel that is gathered cannot leap over them: no gaps appear.
+
+    Lines whose pixels touch at corners have no thickness there, which a turned view would see.
+    """
+    steps = np.abs(np.linalg.inv(view.matrix)[:2, :2])  # of a pixel to the right and down, in pixels of the source
+    width, height = (max(1, math.ceil(step - 1e-6)) for step in steps.max(axis=1))
+    if steps[0, 1] > 1e-6 or steps[1, 0] > 1e-6:
+        edges = _joined(edges)
+    return edges if width == height == 1 else cv2.dilate(edges, np.ones((height, width), np.uint8))
+
+
+def _joined(edges: np.ndarray) -> np.ndarray:
+    """Edges 0 or 1 (H, W), with a third pixel where two touch at a corner only."""
+    a, b, c, d = edges[:-1, :-1], edges[:-1, 1:], edges[1:, :-1], edges[1:, 1:]
+    joined = edges.copy()
+    joined[:-1, 1:] |= a & d & (1 - c)
+    joined[:-1, :-1] |= b & c & (1 - d)
+    return joined
 
 
 def _warp_boxes(target: BoxTarget, view: View) -> BoxTarget:
@@ -75,7 +101,11 @@ def _warp_boxes(target: BoxTarget, view: View) -> BoxTarget:
     boxes = hull.clip(0, [width, height, width, height])
     sides, whole = boxes[:, 2:] - boxes[:, :2], hull[:, 2:] - hull[:, :2]
     keep = (sides.min(axis=1) >= MIN_BOX_SIDE) & (sides.prod(axis=1) >= MIN_VISIBLE * whole.prod(axis=1))
-    return BoxTarget(boxes[keep].astype(np.float32), target.labels[usable][keep])
+    return BoxTarget(boxes[keep].astype(np.float32), target.labels[usable][keep], target.known)
+
+
+Transform = Callable[[Sample, int], Sample]
+"""Sample and seed -> transformed sample."""
 
 
 class JointTransform:

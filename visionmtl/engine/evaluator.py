@@ -92,7 +92,7 @@ class PictureCollector:
             image = batch.images[i].permute(1, 2, 0).cpu().numpy()
             row = [image]
             for spec in self.tasks:
-                target, scale = batch.sample_target(spec, i), spec.max_depth or None
+                target, scale = batch.sample_target(spec, i), spec.max_depth or spec.max_disparity or None
                 result = TASKS[spec.kind].result
                 blank = np.full_like(image, 230)
                 row.append(blank if target is None else result.draw_target(spec, target, image, scale))

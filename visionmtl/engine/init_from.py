@@ -47,7 +47,7 @@ def _same_task(spec: TaskSpec, other: MultiTaskModel, source: str) -> str:
     if spec.name not in same_kind and len(same_kind) != 1:
         raise ValueError(f"{source} has no task {spec.name!r} of kind {spec.kind!r}")
     there = same_kind.get(spec.name) or next(iter(same_kind.values()))
-    for what in ("classes", "max_depth"):
+    for what in ("classes", "max_depth", "max_disparity"):
         if getattr(there, what) != getattr(spec, what):  # the head would mean something else
             found, needed = (shown(getattr(task, what)) for task in (there, spec))
             raise ValueError(f"{source} has the {what} {found}, this model {needed}")

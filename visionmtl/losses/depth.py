@@ -1,4 +1,7 @@
-"""Losses of depth: predictions and targets (B, 1, H, W) in metres, the means over the valid pixels of the batch."""
+"""Losses of depth: predictions and targets (B, 1, H, W) in metres, the means over the valid pixels of the batch.
+
+The L1 loss serves disparity, too.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ MIN_THRESHOLD = 1e-6
 
 
 class DepthL1Loss(TaskLoss):
-    """Mean absolute error in metres."""
+    """Mean absolute error, in metres; of disparities in their own unit."""
 
     def forward(self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None) -> Tensor:
         predicted, truth, valid = _masked(prediction, targets)

@@ -30,11 +30,13 @@ class PointTargets:
         labels: int64 (B, A), a class id, ``BACKGROUND`` or ``IGNORED``.
         distances: (B, A, 4) in pixels to the left, top, right and bottom of the point's box, 1 where it has none.
         centerness: (B, A) in 0..1, 0 where the point has no box.
+        known: bool (B, K), the classes that each annotation speaks of; None where all speak of all.
     """
 
     labels: Tensor
     distances: Tensor
     centerness: Tensor
+    known: Tensor | None = None
 
 
 class FCOSLoss(TaskLoss):
@@ -44,6 +46,7 @@ class FCOSLoss(TaskLoss):
     https://arxiv.org/abs/2006.09214: positives near the box centre only, and boxes weighted by their centreness. Focal
     and centreness terms are divided by the number of positive points of the batch, the box term by the sum of the
     positives' centreness. Images that are not annotated take no part; annotated ones without boxes are all background.
+    Where an annotation speaks of some classes only (``known``), objects of the others are neither boxes nor background.
 
     Args:
         num_classes: K.
@@ -108,12 +111,14 @@ class FCOSLoss(TaskLoss):
             for boxes, labels, annotated in zip(targets.boxes, targets.labels, targets.annotated, strict=True)
         ]
         labels, distances = (torch.stack(parts) for parts in zip(*matches, strict=True))
-        return PointTargets(labels, distances, torch.where(labels >= 0, centerness_of(distances), 0.0))
+        return PointTargets(labels, distances, torch.where(labels >= 0, centerness_of(distances), 0.0), targets.known)
 
     def _class_loss(self, class_logits: Tensor, targets: PointTargets) -> Tensor:
         """Sum of the focal terms of annotated images; class logits (B, A, K)."""
         assert class_logits.shape == (*targets.labels.shape, self.num_classes), f"logits {class_logits.shape}"
         valid = (targets.labels != IGNORED).unsqueeze(-1)
+        if targets.known is not None:
+            valid = valid & targets.known.unsqueeze(1)
         logits = torch.where(valid, full_precision(class_logits), 0.0)
         truth = targets.labels.unsqueeze(-1) == torch.arange(self.num_classes, device=logits.device)
         focal: Tensor = sigmoid_focal_loss(logits, truth.to(logits.dtype), alpha=0.25, gamma=2.0)

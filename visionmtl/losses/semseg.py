@@ -17,6 +17,9 @@ from visionmtl.types import DenseTargets
 class CrossEntropyLoss(TaskLoss):
     """Cross-entropy over the valid pixels of the batch, optionally with a soft Dice term.
 
+    Where an annotation speaks of some classes only (``known``), the softmax runs over these: nothing is learnt about
+    the others, which may well be there under another name.
+
     With class weights the mean is torch's: sum of w[y] * loss over sum of w[y]. The Dice term of a batch that comes in
     parts is the mean of theirs, weighted by their shares of the valid pixels.
 
@@ -65,6 +68,10 @@ class CrossEntropyLoss(TaskLoss):
         total, pixels = self.counts(targets) if counts is None else counts
         valid, labels = targets.valid, _labels(targets)
         logits = torch.where(valid.unsqueeze(1), full_precision(prediction), 0.0)
+        if targets.known is not None:
+            if self.label_smoothing > 0:
+                raise ValueError("label_smoothing must be 0 where data sets with different classes share a head")
+            logits = torch.where(targets.known[..., None, None] | ~valid.unsqueeze(1), logits, -torch.inf)
         weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
         values = F.cross_entropy(logits, labels, weights, reduction="none", label_smoothing=self.label_smoothing)
         loss = divide(torch.where(valid, values, 0.0).sum(), total)

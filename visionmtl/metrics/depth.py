@@ -34,6 +34,7 @@ class DepthMetric(TaskMetric):
         ValueError: not 0 < min_depth < max_depth.
     """
 
+    expects: ClassVar[str] = "depth: expected metres"
     headline: ClassVar[str] = "rmse"
     score_key: ClassVar[str] = "delta1"
     higher_is_better_by_key: ClassVar[dict[str, bool]] = {
@@ -82,7 +83,7 @@ class DepthMetric(TaskMetric):
         """
         if prediction.shape != targets.value.shape:
             expected, got = tuple(targets.value.shape), tuple(prediction.shape)
-            raise ValueError(f"depth: expected metres of shape {expected}, got {got}")
+            raise ValueError(f"{self.expects} of shape {expected}, got {got}")
         g = targets.value.double()
         valid = targets.valid.unsqueeze(1) & (g >= self.min_depth) & (g <= self.max_depth)
         # 1 m in both places: every error of an invalid pixel is exactly 0 and no logarithm sees a 0.

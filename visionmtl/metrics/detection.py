@@ -22,7 +22,8 @@ class DetectionMetric(TaskMetric):
     ``map`` is the mean over classes and IoU thresholds 0.50, 0.55 .. 0.95; ``map_50`` and ``map_75`` use one threshold;
     ``map_small``, ``map_medium`` and ``map_large`` take objects below 32^2, up to 96^2 and above 96^2 pixels;
     ``per_class`` is ``map`` by class name. A value without any true box is nan and enters no mean.
-    An image that is annotated with no boxes counts (all its detections are wrong), one that is not annotated does not.
+    An image that is annotated with no boxes counts (all its detections are wrong), one that is not annotated does not,
+    and neither do detections of classes that its annotation does not speak of.
 
     Args:
         classes: class names, their position is the class id.
@@ -62,11 +63,12 @@ class DetectionMetric(TaskMetric):
         """
         if len(prediction) != len(targets.annotated):
             raise ValueError(f"detection: expected {len(targets.annotated)} images, got {len(prediction)}")
-        for found, boxes, labels, annotated in zip(
-            prediction, targets.boxes, targets.labels, targets.annotated, strict=True
-        ):
-            if not annotated:
+        for i, (found, boxes, labels) in enumerate(zip(prediction, targets.boxes, targets.labels, strict=True)):
+            if not targets.annotated[i]:
                 continue
+            if targets.known is not None:
+                known = targets.known[i][found.labels]
+                found = Detections(found.boxes[known], found.scores[known], found.labels[known])
             rows = (found.boxes, found.scores.unsqueeze(1), found.labels.unsqueeze(1))
             self.detections.append(torch.cat([part.float() for part in rows], 1).flatten())
             self.truth.append(torch.cat([boxes.float(), labels.unsqueeze(1).float()], 1).flatten())

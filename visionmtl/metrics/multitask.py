@@ -104,9 +104,10 @@ def _num_annotated(targets: Targets) -> Tensor:
 def validation_score(results: Results, tasks: Sequence[TaskSpec]) -> float:
     """The number by which the best checkpoint is chosen: the mean over tasks of one share in percent, higher is better.
 
-    The shares are semseg ``miou``, depth ``delta1``, normals ``within_22.5`` and detection ``map``: all in 0..100, so
-    that no task outweighs the others by its unit. Tasks that are nan (not annotated in the split) are left out; a
-    prediction that is not finite fails the shares and lowers the score. Nan where all tasks are nan.
+    The shares are semseg ``miou``, depth and disparity ``delta1``, normals ``within_22.5``, detection ``map``, saliency
+    ``max_f`` and edge ``ods_f``: all in 0..100, so that no task outweighs the others by its unit. Tasks that are nan
+    (not annotated in the split) are left out; a prediction that is not finite fails the shares and lowers the score.
+    Nan where all tasks are nan.
     """
     shares = [float(results[task.name][TASKS[task.kind].metric.score_key]) for task in tasks]
     known = [share for share in shares if not math.isnan(share)]
@@ -133,12 +134,14 @@ def delta_m(results: Results, single_task: Results, tasks: Sequence[TaskSpec]) -
 
     Convention A (Maninis et al. 2019, https://arxiv.org/abs/1904.08918; Vandenhende et al. 2021,
     https://arxiv.org/abs/2004.13379): ``1/T sum_t (-1)^l_t (M_m,t - M_b,t) / M_b,t`` in percent over the T tasks, with
-    one main metric M each and l_t = 1 where lower is better: semseg miou, depth rmse, normals mean, detection map.
+    one main metric M each and l_t = 1 where lower is better: semseg miou, depth rmse, normals mean, detection map,
+    disparity abs_err, saliency max_f, edge ods_f.
 
     Convention B (Nash-MTL, https://arxiv.org/abs/2202.01017; FAMO, https://arxiv.org/abs/2306.03792):
     ``1/K sum_k (-1)^d_k (M_m,k - M_b,k) / M_b,k`` in percent over the K metrics of all tasks together, with d_k = 1
     where higher is better. The metrics are semseg miou, pixel_accuracy; depth abs_err, abs_rel; normals mean, median,
-    within_11.25, within_22.5, within_30 (so far the nine of the NYUv2 tables); detection map, map_50, map_75.
+    within_11.25, within_22.5, within_30 (so far the nine of the NYUv2 tables); detection map, map_50, map_75; disparity
+    abs_err, abs_rel (the depth of Cityscapes tables is in truth a disparity); saliency max_f, miou; edge ods_f.
 
     A value that is nan on either side, or 0 on the single-task side, has no relative change: the task's entry and the
     means it belongs to are nan, since a mean over the other tasks is not comparable. Pass the tasks that have both.

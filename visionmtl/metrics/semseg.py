@@ -18,6 +18,9 @@ class SemSegMetric(TaskMetric):
     ``miou`` is the mean over the classes whose union is not empty, that is, which occur in the truth or are predicted;
     the other classes are nan in ``per_class``. ``pixel_accuracy`` is sum TP / number of valid pixels.
 
+    Where an annotation speaks of some classes only (``known``), a pixel that is predicted as one of the others is
+    missed, but no false positive of that class, which may well be there under another name.
+
     Args:
         classes: class names, their position is the class id.
     """
@@ -32,8 +35,10 @@ class SemSegMetric(TaskMetric):
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__()
         self.classes = tuple(classes)
-        # The (K, K) confusion matrix row by row (truth, prediction), then the valid pixels with an id outside 0..K-1.
-        self.add_state("counts", torch.zeros(len(self.classes) ** 2 + 1, dtype=torch.int64), dist_reduce_fx="sum")
+        # The (K, K + 1) confusion matrix row by row (truth, prediction), whose last column is for predictions that the
+        # annotation does not speak of, then the valid pixels with an id outside 0..K-1.
+        bins = len(self.classes) * (len(self.classes) + 1) + 1
+        self.add_state("counts", torch.zeros(bins, dtype=torch.int64), dist_reduce_fx="sum")
 
     @classmethod
     def from_task(cls, task: TaskSpec) -> Self:
@@ -61,10 +66,14 @@ class SemSegMetric(TaskMetric):
             )
         predicted = predicted.long()
         in_range = (truth >= 0) & (truth < k) & (predicted >= 0) & (predicted < k)
+        if targets.known is not None:
+            images = torch.arange(len(truth), device=truth.device).view(-1, 1, 1)
+            known = targets.known[images, predicted.clamp(0, k - 1)]
+            predicted = torch.where(known, predicted, k)
         # Two bins after the matrix take the ids out of range and the invalid pixels: no masking, so no host sync.
-        index = torch.where(in_range, truth * k + predicted, k * k)
-        index = torch.where(valid, index, k * k + 1).flatten()
-        counts = torch.zeros(k * k + 2, dtype=torch.int64, device=index.device)
+        index = torch.where(in_range, truth * (k + 1) + predicted, k * (k + 1))
+        index = torch.where(valid, index, k * (k + 1) + 1).flatten()
+        counts = torch.zeros(k * (k + 1) + 2, dtype=torch.int64, device=index.device)
         self.counts += counts.scatter_add_(0, index, torch.ones_like(index))[:-1]
 
     def compute(self) -> dict[str, Any]:
@@ -77,9 +86,9 @@ class SemSegMetric(TaskMetric):
         k = len(self.classes)
         if counts[-1]:
             raise ValueError(f"semseg: {int(counts[-1])} valid pixels have a class id outside 0..{k - 1}")
-        confusion = counts[:-1].view(k, k).double()
+        confusion = counts[:-1].view(k, k + 1).double()
         hits = confusion.diagonal()
-        union = confusion.sum(0) + confusion.sum(1) - hits
+        union = confusion[:, :k].sum(0) + confusion.sum(1) - hits
         iou = 100 * hits / union
         return {
             "miou": float(iou.nanmean()),

@@ -59,7 +59,7 @@ class MultiTaskModel(nn.Module):
 
         Returns:
             In task order: semseg logits (B, K, H, W), depth (B, 1, H, W) metres, normals (B, 3, H, W) unit vectors,
-            detection a ``DetectionOutput``.
+            detection a ``DetectionOutput``, disparity (B, 1, H, W), saliency and edge logits (B, 1, H, W).
         """
         return self.predict(self.features(images, tasks), (images.shape[-2], images.shape[-1]))
 
@@ -110,8 +110,8 @@ class MultiTaskModel(nn.Module):
         ]
         for spec in self.tasks:
             own = sum(p.numel() for p in self.task_parameters(spec.name))
-            bound = f"0 to {spec.max_depth:g} m" if spec.kind == "depth" else ""
-            what = f"{spec.num_classes} classes" if spec.classes else bound
+            bounds = {"depth": f"0 to {spec.max_depth:g} m", "disparity": f"0 to {spec.max_disparity:g}"}
+            what = f"{spec.num_classes} classes" if spec.classes else bounds.get(spec.kind, "")
             strides = [4 * 2**level for level in self.sharing.levels[spec.name]]
             lines.append(f"  {spec.name:<11} {own / 1e6:8.3f} M  reads strides {strides}  {what}".rstrip())
         return "\n".join(lines)

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from visionmtl.models.heads.base import DenseHead
 from visionmtl.models.heads.depth import MIN_DEPTH, DepthHead
+from visionmtl.models.heads.disparity import DisparityHead
+from visionmtl.models.heads.mask import MaskHead
 from visionmtl.models.heads.normals import NormalsHead
 from visionmtl.models.heads.semseg import SemSegHead
 from visionmtl.types import TaskSpec
@@ -42,6 +44,28 @@ def test_depth_starts_at_three_tenths_of_the_range() -> None:
     head = DepthHead.build(TaskSpec.depth(10.0), 8, STRIDES).eval()
     depth = head([torch.zeros_like(p) for p in pyramid((32, 32))], (32, 32))
     torch.testing.assert_close(depth, torch.full_like(depth, 3.0007))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize("size", SIZES)
+def test_disparity_is_bounded(size: tuple[int, int], scale: float) -> None:
+    head = DisparityHead.build(TaskSpec.disparity(126.0), 8, STRIDES).eval()
+    disparity = head(pyramid(size, scale), size)
+    assert disparity.shape == (2, 1, *size)
+    assert disparity.min() >= 0
+    assert disparity.max() <= 126.0
+
+
+def test_disparity_starts_at_a_fifth_of_the_range() -> None:
+    head = DisparityHead.build(TaskSpec.disparity(100.0), 8, STRIDES).eval()
+    disparity = head([torch.zeros_like(p) for p in pyramid((32, 32))], (32, 32))
+    torch.testing.assert_close(disparity, torch.full_like(disparity, 20.0))
+
+
+@pytest.mark.parametrize("spec", [TaskSpec.saliency(), TaskSpec.edge()], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("size", SIZES)
+def test_mask_logits(size: tuple[int, int], spec: TaskSpec) -> None:
+    assert MaskHead.build(spec, 8, STRIDES).eval()(pyramid(size), size).shape == (2, 1, *size)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
@@ -80,7 +104,7 @@ def test_dense_head_is_the_sum_of_the_levels() -> None:
     assert torch.equal(head.logits(maps, (50, 71)), head.logits(maps, (64, 96))[..., :50, :71])
 
 
-@pytest.mark.parametrize("head", [SemSegHead, DepthHead, NormalsHead])
+@pytest.mark.parametrize("head", [SemSegHead, DepthHead, NormalsHead, MaskHead, DisparityHead])
 def test_wrong_strides_are_refused(head: type[DenseHead]) -> None:
     message = rf"^{head.__name__} needs a pyramid with strides \[4, 8, 16, 32\], the decoder gives \[8, 16, 32, 64\]$"
     with pytest.raises(ValueError, match=message):
@@ -95,5 +119,6 @@ def test_width_is_an_option() -> None:
 
 def test_output_is_float32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        for head in (SemSegHead(8, STRIDES, 3), DepthHead(8, STRIDES, 5.0), NormalsHead(8, STRIDES, 3)):
+        heads = [SemSegHead(8, STRIDES, 3), DepthHead(8, STRIDES, 5.0), NormalsHead(8, STRIDES, 3)]
+        for head in (*heads, MaskHead(8, STRIDES, 1), DisparityHead(8, STRIDES, 5.0)):
             assert head(pyramid((32, 64)), (32, 64)).dtype == torch.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -34,6 +35,12 @@ def check_strides(head: str, strides: Sequence[int], needed: Sequence[int]) -> N
     """Raise ``ValueError`` unless the decoder gives the strides that a head needs."""
     if list(strides) != list(needed):
         raise ValueError(f"{head} needs a pyramid with strides {list(needed)}, the decoder gives {list(strides)}")
+
+
+def start_sigmoid_at(share: float, conv: nn.Conv2d) -> None:
+    """Set the bias of the last convolution so that its sigmoid starts at ``share``, in (0, 1)."""
+    assert conv.bias is not None
+    nn.init.constant_(conv.bias, math.log(share / (1 - share)))
 
 
 class DenseHead(Head):

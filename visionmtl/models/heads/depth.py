@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from visionmtl.models.heads.base import DenseHead
+from visionmtl.models.heads.base import DenseHead, start_sigmoid_at
 from visionmtl.types import Pyramid, TaskSpec
 
 MIN_DEPTH = 1e-3
@@ -19,14 +18,13 @@ MIN_DEPTH = 1e-3
 class DepthHead(DenseHead):
     """Depth (B, 1, H, W) in metres, within ``MIN_DEPTH`` and ``max_depth``: a scaled sigmoid.
 
-    The last bias starts at 30 % of ``max_depth``, which is nearer to the mean depth of a room than one half.
+    It starts at 30 % of ``max_depth``, which is nearer to the mean depth of a room than one half.
     """
 
     def __init__(self, in_channels: int, strides: Sequence[int], max_depth: float, channels: int = 64) -> None:
         super().__init__(in_channels, strides, 1, channels)
         self.max_depth = max_depth
-        assert self.predict.bias is not None
-        nn.init.constant_(self.predict.bias, math.log(0.3 / 0.7))
+        start_sigmoid_at(0.3, self.predict)
 
     @classmethod
     def build(cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64) -> Self:
