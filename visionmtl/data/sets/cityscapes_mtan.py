@@ -1,0 +1,88 @@
+"""Cityscapes as the authors of MTAN packed it: npy files of 128 x 256, 7 or 19 classes, disparity in disguise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from visionmtl.data.sets.base import PackedDataset, depth_target, facts, read_npy, read_npy_labels, read_unit_image
+from visionmtl.data.sets.cityscapes import MAX_DISPARITY
+from visionmtl.types import Target, TaskSpec
+
+LABEL_FOLDERS = ("label_7", "label_19", "label")
+"""The original archives hold the first two; copies with one set of labels have the last."""
+
+
+class CityscapesMTAN(PackedDataset):
+    """``<root>/{train,val}/{image,label_7,label_19,depth}/<i>.npy``, 2975 and 500 files, channel last.
+
+    Image: float, 0..1. Label: -1 is void; 0..6 are the categories of Cityscapes without void, in their order, 0..18
+    its training ids. ``depth``: not depth, but the 16-bit code p of the official disparity, divided by 65535; 0 is
+    invalid. It becomes the task ``disparity`` in the unit of the official files, (p - 1) / 256 pixels of the 2048 wide
+    original. The field publishes errors on the stored scale: times 65535 / 256, about 256, they are pixels.
+
+    The authors say that it is "the original cityscapes disparity data", without further processing
+    (https://github.com/lorenmt/mtan, issues 15 and 25). The divisor is derived, not confirmed by them: users report
+    there 0..0.4922 for what is 0..32257 in the official files, and 32257 / 65535 = 0.4922.
+
+    Ids are the numbers in the file names, by their value: 9 comes before 10.
+
+    Args:
+        root: the folder of the data set.
+        split: ``train`` or ``val``.
+        tasks: the wanted tasks.
+        num_classes: 7 or 19.
+    """
+
+    packing: ClassVar[str] = "cityscapes_mtan"
+    title: ClassVar[str] = "Cityscapes in the MTAN packing (npy, 7 or 19 classes)"
+    layout: ClassVar[str] = "train/ and val/ with image/, depth/ and label_7/, label_19/ or label/ of .npy files"
+
+    def __init__(
+        self, root: Path | str, split: str, tasks: Sequence[str] | None = None, *, num_classes: int = 7
+    ) -> None:
+        if not isinstance(num_classes, int) or num_classes not in (7, 19):
+            raise ValueError(f"num_classes: must be 7 or 19, got {num_classes!r}")
+        self.num_classes = num_classes
+        super().__init__(root, split, tasks)
+
+    @classmethod
+    def matches(cls, root: Path) -> bool:
+        return any(
+            (folder / "image").is_dir()
+            and (folder / "depth").is_dir()
+            and any((folder / name).is_dir() for name in LABEL_FOLDERS)
+            and not (folder / "normal").is_dir()  # of NYUv2 in the packing of the same authors
+            for folder in (root / split for split in cls.splits)
+        )
+
+    def specs(self) -> list[TaskSpec]:
+        classes = facts("cityscapes")["categories" if self.num_classes == 7 else "classes"]
+        return [TaskSpec.semseg(classes), TaskSpec.disparity(MAX_DISPARITY)]
+
+    def needs(self) -> dict[str, Path]:
+        numbered, plain = (self.root / self.split / name for name in (f"label_{self.num_classes}", "label"))
+        return {"semseg": plain if plain.is_dir() else numbered, "disparity": self.root / self.split / "depth"}
+
+    def list_ids(self) -> list[str]:
+        ids = [path.stem for path in (self.root / self.split / "image").glob("[!.]*.npy")]
+        return sorted(ids, key=lambda name: (len(name), name))
+
+    def read_image(self, sample_id: str) -> np.ndarray:
+        return read_unit_image(self.root / self.split / "image" / f"{sample_id}.npy")
+
+    def read_target(self, task: str, sample_id: str) -> Target | None:
+        path = self.needs()[task] / f"{sample_id}.npy"
+        if not path.exists():
+            return None
+        if task == "semseg":
+            return read_npy_labels(path, self.num_classes)
+        stored = read_npy(path, "disparity (H, W, 1) in 0..1", ndim=3)[..., 0]
+        if (stored > 1).any():
+            raise ValueError(
+                f"{path}: expected the disparity code divided by 65535, in 0..1, got up to {stored.max():g}"
+            )
+        return depth_target((stored.astype(np.float64) * 65535 - 1) / 256, MAX_DISPARITY)

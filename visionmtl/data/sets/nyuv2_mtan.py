@@ -1,0 +1,100 @@
+"""NYUv2 as the authors of MTAN packed it: npy files of 288 x 384, 13 classes, depth and normals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from visionmtl.data.sets.base import PackedDataset, check_frame, facts, read_npy
+from visionmtl.data.sets.nyuv2 import MAX_DEPTH, in_order, read_depth_npy, read_normals_npy
+from visionmtl.types import DenseTarget, Target, TaskSpec
+
+FOLDERS = {"semseg": "label", "depth": "depth", "normals": "normal"}
+"""Task -> folder of its labels."""
+
+
+class NYUv2MTAN(PackedDataset):
+    """``<root>/{train,val}/{image,label,depth,normal}/<i>.npy``, 795 and 654 files; ``val`` is the test set.
+
+    - image: float (H, W, 3), 0..1.
+    - semseg, 13 classes: integers or floats (H, W); -1 is void, 0..12 the classes.
+    - depth: metres (H, W, 1) or (H, W); 0 is invalid.
+    - normals: (H, W, 3), -1..1; (0, 0, 0) is invalid.
+
+    Ids are the numbers in the file names, by their value: 9 comes before 10.
+
+    Source: https://github.com/lorenmt/mtan, README and its issues 10 and 11.
+
+    Args:
+        root: the folder of the data set.
+        split: ``train`` or ``val``.
+        tasks: the wanted tasks.
+        normals_frame: frame of the stored normals, see ``unit_normals``. The authors took them from the files
+            ``normals_gt`` of Eigen and Fergus, where no text states it. ``z_up`` is what two public programs found:
+            zeya-labs/Infinity, which aligns this packing with the output of several networks, and the loader of
+            EPFL-VILAB/XTConsistency. docs/datasets.md shows how to compare the normals with the depth of a copy.
+
+    Raises:
+        ValueError: also an unknown frame, file names that are not numbers.
+    """
+
+    packing: ClassVar[str] = "nyuv2_mtan"
+    title: ClassVar[str] = "NYUv2 in the MTAN packing (npy, 13 classes)"
+    layout: ClassVar[str] = "train/ and val/ with image/, label/, depth/ and normal/ of .npy files"
+
+    def __init__(
+        self, root: Path | str, split: str, tasks: Sequence[str] | None = None, *, normals_frame: str = "z_up"
+    ) -> None:
+        check_frame(normals_frame)
+        self.normals_frame = normals_frame
+        super().__init__(root, split, tasks)
+
+    @classmethod
+    def matches(cls, root: Path) -> bool:
+        return all((root / "train" / folder).is_dir() for folder in ("image", "label", "normal"))
+
+    def specs(self) -> list[TaskSpec]:
+        return [TaskSpec.semseg(facts("nyuv2")["classes13"]), TaskSpec.depth(MAX_DEPTH), TaskSpec.normals()]
+
+    def needs(self) -> dict[str, Path]:
+        return {task: self.root / self.split / folder for task, folder in FOLDERS.items()}
+
+    def list_ids(self) -> list[str]:
+        folder = self.root / self.split / "image"
+        ids = in_order([path.stem for path in folder.glob("*.npy") if not path.name.startswith(".")])
+        if wrong := [name for name in ids if not (name.isascii() and name.isdigit())]:
+            raise ValueError(f"{folder / wrong[0]}.npy: expected files 0.npy, 1.npy, ...")
+        return ids
+
+    def read_image(self, sample_id: str) -> np.ndarray:
+        path = self._path("image", sample_id)
+        image = read_npy(path, "an image (H, W, 3) in 0..1", ndim=3)
+        low, high = float(image.min(initial=0)), float(image.max(initial=0))
+        if image.shape[2] != 3 or not 0 <= low <= high <= 1:  # nan is refused too
+            found = f"{image.dtype} {image.shape} in {low:g}..{high:g}"
+            raise ValueError(f"{path}: expected an image (H, W, 3) in 0..1, got {found}")
+        return (image * 255).round().astype(np.uint8)
+
+    def read_target(self, task: str, sample_id: str) -> Target | None:
+        path = self._path(FOLDERS[task], sample_id)
+        if not path.exists():
+            return None
+        if task == "semseg":
+            return _read_labels(path)
+        return read_depth_npy(path) if task == "depth" else read_normals_npy(path, self.normals_frame)
+
+    def _path(self, folder: str, sample_id: str) -> Path:
+        return self.root / self.split / folder / f"{sample_id}.npy"
+
+
+def _read_labels(path: Path) -> DenseTarget:
+    ids = read_npy(path, "class ids (H, W)", ndim=2)
+    known = np.isin(ids, np.arange(-1, 13))  # fractions and nan are not
+    if not known.all():
+        wrong = ", ".join(f"{number:g}" for number in np.unique(ids[~known])[:10])
+        hint = "; a copy that counts from 0 (void) to 13 must be lowered by 1" if 13 in ids else ""
+        raise ValueError(f"{path}: labels {wrong}, expected -1 (void) and 0..12{hint}")
+    return DenseTarget(np.where(ids < 0, 0, ids).astype(np.uint8), ids >= 0)

@@ -1,0 +1,148 @@
+"""NYUv2 as its authors publish it: one MATLAB file with 1449 labelled images of 480 x 640."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from visionmtl.data.derive import normals_from_depth
+from visionmtl.data.sets.base import PackedDataset, depth_target, facts, labels_from
+from visionmtl.data.sets.nyuv2 import MAX_DEPTH
+from visionmtl.types import Camera, DenseTarget, Target, TaskSpec
+
+FILE = "nyu_depth_v2_labeled.mat"
+
+SIZE = (480, 640)
+"""Height and width of the images, to which ``CAMERA`` and ``MEASURED`` belong."""
+
+CAMERA = (518.85790117450188, 519.46961112127485, 325.58244941119034 - 0.5, 253.73616633400465 - 0.5)
+"""fx, fy, cx, cy of the colour camera, in pixels. The toolbox counts them from 1 (``camera_params.m``,
+``rgb_plane2rgb_world.m``), so that the centre of the first pixel lies at 1 there, and at 0.5 here."""
+
+MEASURED = (44, 471, 40, 601)
+"""First row, end, first column, end of what the depth sensor can see: ``get_projection_mask.m`` of the toolbox."""
+
+
+class NYUv2Official(PackedDataset):
+    """``<root>/nyu_depth_v2_labeled.mat``, a MATLAB 7.3 file (HDF5), split by the authors' ``splits.mat``.
+
+    - images: uint8, with a white frame of about 7 pixels that the removal of the lens distortion left.
+    - semseg, 40 or 13 classes: ``labels``, 0..894; 0, which includes the white frame, is invalid.
+    - depth: ``depths``, in metres, where the authors filled the holes by colour; invalid outside ``MEASURED``, where
+      they filled without any measurement. Or ``rawDepths``, where 0 and what was clipped at 10 m is invalid.
+    - normals: computed from ``rawDepths``, so that only measured depth counts.
+
+    Ids are the positions in the file, 0001..1449. Each process opens the file for itself, at its first sample.
+
+    Source: Silberman et al., Indoor Segmentation and Support Inference from RGBD Images, ECCV 2012, and
+    https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html.
+
+    Args:
+        root: the folder of the file.
+        split: ``train`` (795 images) or ``test`` (654).
+        tasks: the wanted tasks.
+        num_classes: 40 (Gupta et al., CVPR 2013) or 13 (Couprie et al., ICLR 2013).
+        depth: ``filled`` or ``raw``.
+
+    Raises:
+        ValueError: also an unknown number of classes or kind of depth, no h5py.
+    """
+
+    packing: ClassVar[str] = "nyuv2_official"
+    title: ClassVar[str] = "NYUv2 as published (one .mat file)"
+    layout: ClassVar[str] = f"the file {FILE}"
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    def __init__(
+        self,
+        root: Path | str,
+        split: str,
+        tasks: Sequence[str] | None = None,
+        *,
+        num_classes: int = 40,
+        depth: str = "filled",
+    ) -> None:
+        if not isinstance(num_classes, int) or num_classes not in (13, 40):
+            raise ValueError(f"num_classes: must be 40 or 13, got {num_classes!r}")
+        if depth not in ("filled", "raw"):
+            raise ValueError(f"depth: must be filled or raw, got {depth!r}")
+        self.num_classes, self.depth = num_classes, depth
+        self._file: Any = None
+        self._process = 0  # that opened the file
+        super().__init__(root, split, tasks)
+        _h5py(self.root / FILE)
+        stored = facts("nyuv2")
+        table = np.array([0, *stored["map894"]])
+        self._table = (table if num_classes == 40 else np.array([0, *stored["map40"]])[table]) - 1
+
+    @classmethod
+    def matches(cls, root: Path) -> bool:
+        return (root / FILE).is_file()
+
+    def specs(self) -> list[TaskSpec]:
+        classes = facts("nyuv2")[f"classes{self.num_classes}"]
+        return [TaskSpec.semseg(classes), TaskSpec.depth(MAX_DEPTH), TaskSpec.normals()]
+
+    def list_ids(self) -> list[str]:
+        return [f"{position:04d}" for position in sorted(facts("nyuv2")[self.split])]
+
+    def read_image(self, sample_id: str) -> np.ndarray:
+        image = np.ascontiguousarray(self._read("images", sample_id, 3).transpose(2, 1, 0))
+        if image.dtype != np.uint8 or image.shape[2] != 3:
+            found = f"{image.dtype} {image.shape}"
+            raise ValueError(f"{self.root / FILE}: image {sample_id} is {found}, expected uint8 (H, W, 3)")
+        return image
+
+    def read_target(self, task: str, sample_id: str) -> Target | None:
+        if task == "semseg":
+            return labels_from(self._read("labels", sample_id, 2).T, self._table, f"{self.root / FILE}: {sample_id}")
+        if task == "depth":
+            return self._raw(sample_id) if self.depth == "raw" else self._filled(sample_id)
+        depth = self._raw(sample_id)
+        return normals_from_depth(depth.value, depth.valid, self.camera(sample_id, *depth.valid.shape))
+
+    def camera(self, sample_id: str, height: int, width: int) -> Camera:
+        sy, sx = height / SIZE[0], width / SIZE[1]
+        fx, fy, cx, cy = CAMERA
+        return Camera(fx * sx, fy * sy, cx * sx, cy * sy, width, height)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None, "_process": 0}
+
+    def _raw(self, sample_id: str) -> DenseTarget:
+        metres = self._read("rawDepths", sample_id, 2).T
+        return depth_target(np.where(metres < MAX_DEPTH, metres, 0), MAX_DEPTH)
+
+    def _filled(self, sample_id: str) -> DenseTarget:
+        metres = self._read("depths", sample_id, 2).T
+        sy, sx = metres.shape[0] / SIZE[0], metres.shape[1] / SIZE[1]
+        top, bottom, left, right = (round(edge * s) for edge, s in zip(MEASURED, (sy, sy, sx, sx), strict=True))
+        known = np.zeros_like(metres)
+        known[top:bottom, left:right] = metres[top:bottom, left:right]
+        return depth_target(known, MAX_DEPTH)
+
+    def _read(self, name: str, sample_id: str, ndim: int) -> np.ndarray:
+        """One entry of an array of the file; MATLAB's order of axes is reversed in it: (W, H) or (3, W, H)."""
+        path = self.root / FILE
+        try:
+            if self._process != os.getpid():
+                self._file, self._process = _h5py(path).File(path, "r"), os.getpid()
+            entry = self._file[name][int(sample_id) - 1]
+        except (OSError, KeyError, IndexError, ValueError, RuntimeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path}: cannot read {name!r} of image {sample_id}: {reason}") from error
+        if not isinstance(entry, np.ndarray) or entry.ndim != ndim:
+            raise ValueError(f"{path}: {name!r} of image {sample_id} is not an array of {ndim} dimensions")
+        return entry
+
+
+def _h5py(path: Path) -> Any:
+    try:
+        import h5py  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError as error:
+        raise ValueError(f"{path}: needs h5py: pip install 'visionmtl[nyuv2]'") from error
+    return h5py
