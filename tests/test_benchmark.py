@@ -70,7 +70,8 @@ def test_every_section_gives_positive_finite_numbers(results: dict[str, Any]) ->
 
 def test_sections_have_their_keys(results: dict[str, Any]) -> None:
     assert set(results["memory"]) == {"measure", "predict_mib", "train_mib", "train_batch_size"}
-    assert set(results["data"]) == {"workers", "one_core_images_per_s", "configured_images_per_s", "quartiles"}
+    rates = {f"{name}_images_per_s" for name in ("decoding", "one_core", "configured")}
+    assert set(results["data"]) == {"workers", "ratio", "quartiles", *rates}
     assert (results["forward"]["height"], results["forward"]["width"]) == (64, 96)
     for batch in ("batch_1", "batch_2"):
         assert set(results["forward"][batch]) == {"latency_ms", "images_per_s", "quartiles"}

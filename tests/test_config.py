@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from visionmtl.config import Config, FolderData, RoomsData
+from visionmtl.config import (
+    Config,
+    FolderData,
+    FolderSet,
+    MixtureData,
+    PackedData,
+    PackedSet,
+    RoomsData,
+    RoomsSet,
+    sources,
+)
 from visionmtl.configfile import parse_config
 from visionmtl.yamlfile import ConfigError
 
@@ -15,6 +25,12 @@ model:
   backbone: {name: resnet18}
 """
 ROOMS_KEYS = "type, size, train, val, transforms, workers"
+SETS = (
+    "rooms, folder, nyuv2_mtan, nyuv2_atrc, nyuv2_official, pascal_context, cityscapes, cityscapes_mtan, "
+    "coco, taskonomy"
+)
+TYPES = f"{SETS}, mixture"
+SPLIT = "must be a split such as train, train[:80%] or train[10:200]"
 
 
 def message(text: str, *overrides: str) -> str:
@@ -99,6 +115,7 @@ def test_free_options_and_lists():
         ("trainer: {epochs: 1.5}", "trainer.epochs: must be an integer, got 1.5"),
         ("trainer: {epochs: true}", "trainer.epochs: must be an integer, got true"),
         ("trainer: {compile: 1}", "trainer.compile: must be true or false, got 1"),
+        ("trainer: {eval_batch_size: 0}", "trainer.eval_batch_size: must be >= 1, got 0"),
         ("trainer: {ema: 1}", "trainer.ema: must be < 1, got 1"),
         ("trainer: {precision: fp8}", "trainer.precision: unknown value 'fp8'; known: fp32, bf16"),
         ("trainer: {precision: off}", "trainer.precision: unknown value false; known: fp32, bf16"),
@@ -113,7 +130,8 @@ def test_free_options_and_lists():
         ("losses: {depth: {scales: [.inf]}}", "losses.depth: options must be finite, got inf"),
         ("weighting: {type: dwb}", "weighting.type: unknown value 'dwb'; known: constant, uncertainty, dwa, rlw, gls, "
          "imtl_l, stch, famo, db_mtl, gradnorm; did you mean 'dwa'?"),
-        ("weighting: {temperature: 3}", "weighting.temperature: unknown key; known: type, weights"),
+        ("weighting: {temperature: 3}", "weighting.temperature: unknown key; did you mean 'data.temperature'?"),
+        ("weighting: {momentum: 3}", "weighting.momentum: unknown key; known: type, weights"),
         ("weighting: {type: dwa, temperature: .inf}", "weighting.temperature: options must be finite, got inf"),
         ("weighting: {weights: {depth: -1}}", "weighting.weights.depth: must be >= 0, got -1"),
         ("weighting: {weights: {depth: .inf}}", "weighting.weights.depth: must be finite, got inf"),
@@ -132,10 +150,19 @@ def test_mistakes_outside_data_and_model(text: str, expected: str):
     ("data", "expected"),
     [
         ("rooms", "data: must be a mapping, got 'rooms'"),
-        ("{}", "data.type: required key is missing; known: rooms, folder"),
-        ("{type: coco}", "data.type: unknown value 'coco'; known: rooms, folder"),
-        ("{type: room}", "data.type: unknown value 'room'; known: rooms, folder; did you mean 'rooms'?"),
-        ("{type: [rooms]}", "data.type: unknown value ['rooms']; known: rooms, folder"),
+        ("{}", f"data.type: required key is missing; known: {TYPES}"),
+        ("{type: nyu}", f"data.type: unknown value 'nyu'; known: {TYPES}"),
+        ("{type: room}", f"data.type: unknown value 'room'; known: {TYPES}; did you mean 'rooms'?"),
+        ("{type: [rooms]}", f"data.type: unknown value ['rooms']; known: {TYPES}"),
+        ("{type: coco}", "data.root: required key is missing"),
+        ("{type: coco, root: a, year: .inf}", "data.year: options must be finite, got inf"),
+        ("{type: folder, root: a, train: ''}", "data.train: must be a string that is not empty, got ''"),
+        ("{type: folder, root: a, val: 'val[5]'}", f"data.val: {SPLIT}, got 'val[5]'"),
+        ("{type: folder, root: a, labels: {depth: 1.1}}", "data.labels.depth: must be <= 1, got 1.1"),
+        ("{type: coco, root: a, labels: {depth: -1}}", "data.labels.depth: must be >= 0, got -1"),
+        ("{type: folder, root: a, derive_normals: 1}", "data.derive_normals: must be true or false, got 1"),
+        ("{type: folder, root: a, cache: ''}", "data.cache: must be a string that is not empty, got ''"),
+        ("{type: folder, root: a, name: b}", "data.name: unknown key; did you mean 'model.backbone.name'?"),
         ("{type: folder}", "data.root: required key is missing"),
         ("{type: folder, rot: a}", "data.rot: unknown key; did you mean 'root'? (and 1 more)"),
         ("{type: rooms, root: a}", f"data.root: unknown key; known: {ROOMS_KEYS}"),
@@ -165,6 +192,112 @@ def test_mistakes_outside_data_and_model(text: str, expected: str):
 )
 def test_mistakes_in_data(data: str, expected: str):
     assert message(f"data: {data}\nmodel: {{backbone: {{name: resnet18}}}}\n") == f"run.yaml: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("", "data.sets: required key is missing"),
+        ("sets: []", "data.sets: must have at least one set, got []"),
+        ("sets: {a: 1}", "data.sets: must be a list, got {'a': 1}"),
+        ("sets: [rooms]", "data.sets.0: must be a mapping, got 'rooms'"),
+        ("sets: [{name: a}]", f"data.sets.0.type: required key is missing; known: {SETS}"),
+        (
+            "sets: [{type: rooms, name: a}, {type: mixture, name: b}]",
+            f"data.sets.1.type: unknown value 'mixture'; known: {SETS}",
+        ),
+        ("sets: [{type: rooms}]", "data.sets.0.name: required key is missing"),
+        (
+            "sets: [{type: rooms, name: a b}]",
+            "data.sets.0.name: must be letters, digits and underscores, no digit first, got 'a b'",
+        ),
+        ("sets: [{type: rooms, name: a}, {type: rooms, name: a}]", "data.sets: repeated sets: a"),
+        (
+            "sets: [{type: rooms, name: a}, {type: folder, name: b, rot: x}]",
+            "data.sets.1.rot: unknown key; did you mean 'root'? (and 1 more)",
+        ),
+        (
+            "sets: [{type: rooms, name: a, workers: 2}]",
+            "data.sets.0.workers: unknown key; did you mean 'data.workers'?",
+        ),
+        ("sets: [{type: rooms, name: a, size: 64}]", "data.sets.0.size: must be two integers [height, width], got 64"),
+        ("sets: [{type: rooms, name: a, tasks: [b, b]}]", "data.sets.0.tasks: repeated tasks: b"),
+        (
+            "sets: [{type: rooms, name: a, val: {sample: 1}}]",
+            "data.sets.0.val.sample: unknown key; did you mean 'samples'?",
+        ),
+        ("sets: [{type: coco, name: a, root: r, train: 'a]'}]", f"data.sets.0.train: {SPLIT}, got 'a]'"),
+        (
+            "sets: [{type: folder, name: a, root: r, transforms: {train: [{type: to_gray}, {type: flip}]}}]",
+            "data.sets.0.transforms.train.1: unknown transform step 'flip'; known: resize, random_scale_crop, "
+            "random_crop, horizontal_flip, rotate, color_jitter, gaussian_blur, gaussian_noise, random_gamma, to_gray, "
+            "jpeg",
+        ),
+        ("sets: [{type: rooms, name: a}], temperature: 0.5", "data.temperature: must be >= 1, got 0.5"),
+        ("sets: [{type: rooms, name: a}], temperature: .inf", "data.temperature: must be finite, got inf"),
+        (
+            "sets: [{type: rooms, name: a}], sampling: evn",
+            "data.sampling: unknown value 'evn'; known: size, even, temperature; did you mean 'even'?",
+        ),
+        ("sets: [{type: rooms, name: a}], heads: own", "data.heads: unknown value 'own'; known: shared, per_set"),
+        (
+            "sets: [{type: rooms, name: a}], transforms: {}",
+            "data.transforms: unknown key; known: type, sets, heads, sampling, temperature, workers",
+        ),
+    ],
+)
+def test_mistakes_in_a_mixture(keys: str, expected: str):
+    text = f"data: {{type: mixture, {keys}}}\nmodel: {{backbone: {{name: resnet18}}}}\n"
+    assert message(text) == f"run.yaml: {expected}"
+
+
+MIXTURE = """\
+data:
+  type: mixture
+  sets:
+    - {type: rooms, name: drawn, tasks: [depth], size: [64, 64]}
+    - {type: folder, name: mine, root: a/b, train: "train[:80%]", labels: {depth: 0.1}, cache: /tmp/c}
+    - {type: taskonomy, name: big, root: t, transforms: {zoom: fixed_intrinsics}, subset: tiny, frames: [1, 2]}
+  heads: per_set
+  sampling: temperature
+model: {backbone: {name: resnet18}}
+"""
+
+
+def test_a_mixture():
+    config = parse_config(MIXTURE)
+    data = config.data
+    assert isinstance(data, MixtureData)
+    assert (data.heads, data.sampling, data.temperature, data.workers) == ("per_set", "temperature", 2.0, 2)
+    drawn, mine, big = sources(data)
+    assert isinstance(drawn, RoomsSet)
+    assert isinstance(mine, FolderSet)
+    assert isinstance(big, PackedSet)
+    assert (drawn.name, drawn.tasks, drawn.size, drawn.val.seed) == ("drawn", ["depth"], (64, 64), 1)
+    assert (mine.tasks, mine.train, mine.val, mine.labels) == (None, "train[:80%]", "val", {"depth": 0.1})
+    assert (mine.cache, mine.derive_normals) == ("/tmp/c", False)
+    assert big.options == {"subset": "tiny", "frames": [1, 2]}
+    assert (big.transforms.zoom, mine.transforms.zoom) == ("fixed_intrinsics", "focal")
+
+
+def test_defaults_of_a_mixture():
+    data = parse_config(BASE.replace("{type: rooms}", "{type: mixture, sets: [{type: rooms, name: a}]}")).data
+    assert isinstance(data, MixtureData)
+    assert (data.heads, data.sampling) == ("shared", "size")
+
+
+def test_a_standard_set_and_its_options():
+    text = BASE.replace("{type: rooms}", "{type: nyuv2_official, root: nyu, classes: 13, cut: true}")
+    config = parse_config(text)
+    assert isinstance(config.data, PackedData)
+    assert sources(config.data) == [config.data]
+    assert config.data.options == {"classes": 13, "cut": True}
+    assert (config.data.train, config.data.val, config.data.workers) == ("train", "val", 2)
+
+
+def test_the_size_of_an_evaluation_batch_follows_the_other():
+    assert parse_config(BASE).trainer.eval_batch_size is None
+    assert parse_config(f"{BASE}trainer: {{eval_batch_size: 1}}").trainer.eval_batch_size == 1
 
 
 @pytest.mark.parametrize(

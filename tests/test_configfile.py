@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from visionmtl.config import Config, FolderData, RoomsData
+from visionmtl.config import Config, FolderData, FolderSet, MixtureData, PackedSet, RoomsData
 from visionmtl.configfile import config_differences, dump_config, load_config, parse_config
 from visionmtl.yamlfile import ConfigError
 
@@ -117,6 +117,32 @@ def test_long_values_are_cut():
     assert len(message(f"{BASE}{'k' * 900}: 1")) == 600
 
 
+MIXTURE = """\
+data:
+  type: mixture
+  sets:
+    - {type: rooms, name: drawn, size: [64, 64]}
+    - {type: folder, name: mine, root: a, labels: {depth: 0.1}}
+    - {type: taskonomy, name: big, root: t, subset: tiny}
+model: {backbone: {name: resnet18}}
+"""
+
+
+def test_an_override_reaches_into_a_set_of_a_mixture():
+    config = parse_config(MIXTURE, overrides=["data.sets.1.root=b", "data.sets.1.labels.depth=0.5", "data.sets.2.n=3"])
+    assert isinstance(config.data, MixtureData)
+    assert [part.name for part in config.data.sets] == ["drawn", "mine", "big"]
+    mine, big = config.data.sets[1:]
+    assert isinstance(mine, FolderSet)
+    assert isinstance(big, PackedSet)
+    assert (mine.root, mine.labels, big.options) == ("b", {"depth": 0.5}, {"subset": "tiny", "n": 3})
+    assert message(MIXTURE, "data.sets.1.rot=b") == "override data.sets.1.rot: unknown key; did you mean 'root'?"
+    assert message(MIXTURE, "data.sets.0.size=[64]") == (
+        "override data.sets.0.size: must be two integers [height, width], got [64]"
+    )
+    assert message(MIXTURE, "data.sets.3.root=b").startswith("override data.sets.3.root: cannot be set: ")
+
+
 # Files
 
 
@@ -174,6 +200,17 @@ def test_a_dumped_config_is_complete_and_reads_back_equal(overrides: list[str], 
     assert keys == list(Config.model_fields)
 
 
+@pytest.mark.parametrize(
+    "data", ["{type: coco, root: a, year: 2017, x: {y: [1, null]}}", None], ids=["packed", "mixture"]
+)
+def test_dumped_data_sets_read_back_equal(data: str | None):
+    text = MIXTURE if data is None else BASE.replace("{type: rooms}", data)
+    config = parse_config(text)
+    dumped = dump_config(config)
+    assert parse_config(dumped) == config
+    assert dump_config(parse_config(dumped)) == dumped
+
+
 def test_a_task_without_a_name_is_refused():
     assert message(BASE, FULL[3]) == "override tasks.8: must be a string that is not empty, got ''"
 
@@ -205,6 +242,18 @@ def test_an_allowed_key_covers_its_children_only():
         "trainer.epochs: 10 -> 20",
         "trainer.ema: None -> 0.9",
     ]
+
+
+def test_differences_within_the_sets_of_a_mixture():
+    a = parse_config(MIXTURE)
+    b = parse_config(MIXTURE, overrides=["data.sets.1.root=b", "data.sets.2.subset=full", "data.workers=0"])
+    assert config_differences(a, b, ["data.workers"]) == [
+        "data.sets.1.root: 'a' -> 'b'",
+        "data.sets.2.subset: 'tiny' -> 'full'",
+    ]
+    fewer = parse_config(MIXTURE.replace("    - {type: rooms, name: drawn, size: [64, 64]}\n", ""))
+    (line,) = config_differences(a, fewer)
+    assert line.startswith("data.sets: [{'type': 'rooms'")
 
 
 def test_differences_of_another_kind_of_data():

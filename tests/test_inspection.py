@@ -15,7 +15,8 @@ from torch import nn
 
 from visionmtl import TaskSpec, create_model
 from visionmtl.cli import main
-from visionmtl.inspection.costs import Cost, Costs, measure_costs, saved_bytes
+from visionmtl.configfile import parse_config
+from visionmtl.inspection.costs import Cost, Costs, input_size, measure_costs, saved_bytes
 from visionmtl.inspection.pictures import draw, masks, mixing
 from visionmtl.inspection.report import costs_table, stages_table
 from visionmtl.models.folder import save_model
@@ -184,6 +185,20 @@ def test_masks_are_those_by_which_the_network_reads_the_image() -> None:
     for stages in found.values():
         assert [tuple(mask.shape) for mask in stages] == [(16, 24), (8, 12), (4, 6), (2, 3)]
         assert all(0 <= mask.min() <= mask.max() <= 1 for mask in stages)
+
+
+def test_the_input_of_a_mixture_is_that_of_its_first_set() -> None:
+    def size(first: str, *overrides: str) -> tuple[int, int] | None:
+        rooms = "{type: rooms, name: second, size: [96, 96]}"
+        sets = f"sets: [{{name: first, {first}}}, {rooms}]"
+        text = f"data: {{type: mixture, {sets}}}\nmodel: {{backbone: {{name: test_resnet}}}}\n"
+        return input_size(parse_config(text, overrides=overrides))
+
+    crop = "transforms: {train: [{type: resize, size: [40, 50]}, {type: random_crop, size: [32, 48]}, {type: to_gray}]}"
+    assert size("type: rooms, size: [64, 80]") == (64, 80)
+    assert size(f"type: folder, root: a, {crop}") == (32, 48)
+    assert size("type: folder, root: a") is None
+    assert size("type: folder, root: a", "model.input_size=[64, 96]") == (64, 96)
 
 
 def test_a_picture_is_written(tmp_path: Path) -> None:

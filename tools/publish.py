@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 
 from visionmtl.configfile import load_config
-from visionmtl.engine.build import build_dataset
 from visionmtl.engine.card import model_card
+from visionmtl.engine.data import build_dataset
 from visionmtl.engine.evaluation import evaluate_model
 from visionmtl.engine.logging import json_safe
 from visionmtl.files import read_json, write_atomic

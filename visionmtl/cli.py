@@ -1,4 +1,4 @@
-"""The command line: ``visionmtl train|eval|predict|check-data|benchmark|compare|inspect|plot|zoo``.
+"""The command line: ``visionmtl train|eval|predict|check-data|convert-data|benchmark|compare|inspect|plot|zoo``.
 
 The scripts in ``tools/`` are the same.
 
@@ -161,7 +161,7 @@ def train(arguments: argparse.Namespace) -> int:
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", help="YAML file whose validation split is evaluated")
     parser.add_argument("--model", required=True, help="zoo name, run folder, model folder or checkpoint")
-    parser.add_argument("--data", metavar="ROOT", help="data set in the folder format, instead of a config")
+    parser.add_argument("--data", metavar="ROOT", help="data set in a known packing, instead of a config")
     parser.add_argument("--split", default="val", metavar="S", help="split of --data (default: val)")
     parser.add_argument(
         "--tasks", nargs="+", metavar="TASK", help="evaluate these only (default: all that model and data share)"
@@ -226,7 +226,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="ROOT|CONFIG", help="a data set in the folder format, or a config")
+    parser.add_argument("source", metavar="ROOT|CONFIG", help="a data set in a known packing, or a config")
     parser.add_argument(
         "--overview", type=Path, metavar="PNG", help="write a picture of a few samples per split, <name>_<split>.png"
     )
@@ -238,11 +238,11 @@ def check_data(arguments: argparse.Namespace) -> int:
 
     from visionmtl.data.check import check_dataset, find_overlap, overview
     from visionmtl.data.folder import FolderDataset
-    from visionmtl.engine.evaluation import open_splits
+    from visionmtl.engine.data import open_source
     from visionmtl.engine.progress import say
 
     console, wrong = Console(), False
-    splits = open_splits(arguments.source)
+    splits = open_source(arguments.source)
     for name, dataset in splits.items():
         report = check_dataset(dataset)
         say(console, name, "bold")
@@ -312,6 +312,7 @@ COMMANDS: dict[str, Command] = {
     "eval": (_eval_arguments, evaluate),
     "predict": (_predict_arguments, predict),
     "check-data": (_check_arguments, check_data),
+    "convert-data": _of("visionmtl.convert", "Write any known data set in the folder format."),
     "benchmark": _of("visionmtl.benchmark", "Measure data, inference, training step and evaluation of a config."),
     "compare": _of(
         "visionmtl.compare", "Compare finished runs with a baseline, over seeds: did sharing or balancing help?"

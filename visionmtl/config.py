@@ -61,6 +61,28 @@ def _task_names(value: list[str]) -> list[str]:
     return value
 
 
+def _set_name(value: str) -> str:
+    if not value.isidentifier():
+        raise ValueError("must be letters, digits and underscores, no digit first")
+    return value
+
+
+def _set_names(value: list[Any]) -> list[Any]:
+    if not value:
+        raise ValueError("must have at least one set")
+    names = [part.name for part in value]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"repeated sets: {', '.join(repeated)}")
+    return value
+
+
+def _split(value: str) -> str:
+    from visionmtl.data.subset import parse_split
+
+    parse_split(value)
+    return value
+
+
 Text = Annotated[str, Field(min_length=1)]
 Options = Annotated[dict[str, Any], AfterValidator(_plain)]
 TransformStep = Annotated[Options, AfterValidator(_step)]
@@ -68,6 +90,15 @@ Side = Annotated[int, Field(ge=32, le=2048)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Split = Annotated[Text, AfterValidator(_split)]
+Root = Annotated[Text, Field(description="folder of the data set; a relative one starts at the current directory")]
+Labels = Annotated[
+    dict[str, Share], Field(description="task -> share of the training samples that keeps its label, a seeded choice")
+]
+Workers = Annotated[int, Field(ge=0, le=64, description="loader processes")]
+SetName = Annotated[str, AfterValidator(_set_name), Field(description="of the set, in ids and task names")]
+Tasks = Annotated[list[Text], AfterValidator(_task_names)] | None
 
 
 class Section(BaseModel):
@@ -86,12 +117,24 @@ class TransformsConfig(Section):
     )
 
 
+class MethodSection(Section):
+    """A method and its options, which are free here: they are checked against its constructor."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_plain)]]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that are not in the schema."""
+        return dict(self.__pydantic_extra__)
+
+
 class RoomsSplit(Section):
     """One split of the procedural rooms."""
 
     samples: Positive = Field(default=512, description="number of images")
     seed: Seed = Field(default=0, description="rooms of another seed are other rooms")
-    drop_labels: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+    drop_labels: dict[str, Share] = Field(
         default={}, description="task -> share of the samples that lose its annotation"
     )
 
@@ -103,7 +146,7 @@ class RoomsValSplit(RoomsSplit):
     seed: Seed = Field(default=1, description="rooms of another seed are other rooms")
 
 
-class RoomsData(Section):
+class RoomsSource(Section):
     """Procedural rooms, drawn while training: nothing to download."""
 
     type: Literal["rooms"]
@@ -111,18 +154,106 @@ class RoomsData(Section):
     train: RoomsSplit = RoomsSplit()
     val: RoomsValSplit = RoomsValSplit()
     transforms: TransformsConfig = TransformsConfig()
+
+
+class FolderSource(Section):
+    """Images and targets on disk, in the project's own format."""
+
+    type: Literal["folder"]
+    root: Root
+    train: Annotated[Split, Field(description="training split, or a part of it")] = "train"
+    val: Annotated[Split, Field(description="validation split, or a part of it")] = "val"
+    labels: Labels = {}
+    derive_normals: bool = Field(default=False, description="compute surface normals from depth and camera")
+    cache: Text | None = Field(default=None, description="folder for the decoded samples; null: decode every time")
+    transforms: TransformsConfig = TransformsConfig()
+
+
+class PackedSource(MethodSection):
+    """A standard data set on disk, in one of the packings that people have."""
+
+    type: Literal[
+        "nyuv2_mtan",
+        "nyuv2_atrc",
+        "nyuv2_official",
+        "pascal_context",
+        "cityscapes",
+        "cityscapes_mtan",
+        "coco",
+        "taskonomy",
+    ]
+    root: Root
+    train: Annotated[Split, Field(description="training split, or a part of it")] = "train"
+    val: Annotated[Split, Field(description="validation split, or a part of it")] = "val"
+    labels: Labels = {}
+    transforms: TransformsConfig = TransformsConfig()
+
+
+class RoomsData(RoomsSource):
+    """The procedural rooms as the data of a run."""
+
     workers: int = Field(default=0, ge=0, le=64, description="loader processes")
 
 
-class FolderData(Section):
-    """Images and targets on disk."""
+class FolderData(FolderSource):
+    """A folder as the data of a run."""
 
-    type: Literal["folder"]
-    root: Text = Field(description="folder of the data set; a relative one starts at the current directory")
-    train: Text = Field(default="train", description="name of the training split")
-    val: Text = Field(default="val", description="name of the validation split")
-    transforms: TransformsConfig = TransformsConfig()
-    workers: int = Field(default=2, ge=0, le=64, description="loader processes")
+    workers: Workers = 2
+
+
+class PackedData(PackedSource):
+    """A standard data set as the data of a run."""
+
+    workers: Workers = 2
+
+
+class RoomsSet(RoomsSource):
+    """The procedural rooms as a part of a mixture."""
+
+    name: SetName
+    tasks: Tasks = None
+
+
+class FolderSet(FolderSource):
+    """A folder as a part of a mixture."""
+
+    name: SetName
+    tasks: Tasks = None
+
+
+class PackedSet(PackedSource):
+    """A standard data set as a part of a mixture."""
+
+    name: SetName
+    tasks: Tasks = None
+
+
+class MixtureData(Section):
+    """Several data sets with different tasks and classes, trained as one."""
+
+    type: Literal["mixture"]
+    sets: Annotated[
+        list[Annotated[RoomsSet | FolderSet | PackedSet, Field(discriminator="type")]], AfterValidator(_set_names)
+    ]
+    heads: Literal["shared", "per_set"] = Field(
+        default="shared",
+        description="tasks of one name are one task, with the classes of all sets; or each set has its own",
+    )
+    sampling: Literal["size", "even", "temperature"] = Field(
+        default="size", description="how much of an epoch comes from which set"
+    )
+    temperature: float = Field(
+        default=2.0, ge=1, description="of sampling temperature: 1 is by size, larger is more even"
+    )
+    workers: Workers = 2
+
+
+Source = RoomsSource | FolderSource | PackedSource
+
+
+def sources(data: Source | MixtureData) -> list[Source]:
+    """The data sets of a run: those of a mixture, or the only one."""
+    return list(data.sets) if isinstance(data, MixtureData) else [data]
 
 
 class BackboneConfig(Section):
@@ -202,18 +333,6 @@ class ConstantWeightingConfig(Section):
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default={}, description="task -> weight, 1.0 if missing")
 
 
-class MethodSection(Section):
-    """A method and its options, which are free here: they are checked against its constructor."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_plain)]]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys that are not in the schema."""
-        return dict(self.__pydantic_extra__)
-
-
 class LossWeightingConfig(MethodSection):
     """Weights of the losses that change while training."""
 
@@ -267,6 +386,9 @@ class TrainerConfig(Section):
 
     epochs: Positive = 10
     batch_size: Positive = Field(default=8, description="samples per forward pass and process")
+    eval_batch_size: Positive | None = Field(
+        default=None, description="the same in evaluation; null: batch_size; 1 where images have different sizes"
+    )
     accumulate: Positive = Field(default=1, description="forward passes per optimiser step")
     precision: Literal["fp32", "bf16"] = "fp32"
     clip_grad: float | None = Field(default=5.0, gt=0, description="largest gradient norm; null: no clipping")
@@ -292,10 +414,8 @@ class Config(Section):
 
     seed: Seed = 0
     output_dir: Text = Field(default="runs", description="folder of the runs")
-    data: RoomsData | FolderData = Field(discriminator="type")
-    tasks: Annotated[list[Text], AfterValidator(_task_names)] | None = Field(
-        default=None, description="tasks to train, in order; null: every task of the data set"
-    )
+    data: RoomsData | FolderData | PackedData | MixtureData = Field(discriminator="type")
+    tasks: Tasks = Field(default=None, description="tasks to train, in order; null: every task of the data set")
     model: ModelConfig
     losses: dict[str, Options] = Field(default={}, description="task -> type and options of its loss")
     weighting: Annotated[ConstantWeightingConfig | LossWeightingConfig, BeforeValidator(_with_type)] = Field(

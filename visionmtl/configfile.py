@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -76,6 +76,8 @@ def config_differences(a: Config, b: Config, allow: Iterable[str] = ()) -> list[
     def compare(key: str, old: Any, new: Any) -> Iterator[str]:
         if any(_covers(parent, key) for parent in allowed):
             return
+        if _are_mappings(old) and _are_mappings(new) and len(old) == len(new):  # the sets of a mixture
+            old, new = dict(enumerate(old)), dict(enumerate(new))
         if isinstance(old, dict) and isinstance(new, dict):
             for name in old | new:
                 child = f"{key}.{name}" if key else name
@@ -84,6 +86,10 @@ def config_differences(a: Config, b: Config, allow: Iterable[str] = ()) -> list[
             yield f"{key}: {_side_text(old)} -> {_side_text(new)}"
 
     return list(compare("", a.model_dump(mode="json"), b.model_dump(mode="json")))
+
+
+def _are_mappings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def _side_text(value: Any) -> str:
@@ -154,6 +160,9 @@ def _locate(loc: tuple[int | str, ...]) -> tuple[list[str], list[type[Section]]]
     keys: list[str] = []
     sections: list[type[Section]] = [Config]
     for part in loc:
+        if isinstance(part, int):  # the position in a list
+            keys.append(str(part))
+            continue
         if len(sections) > 1:
             sections = [section for section in sections if part in _types([section])]
             continue
@@ -177,8 +186,9 @@ def _types(sections: list[type[Section]]) -> list[str]:
 def _schema_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
-        for child in _sections(field.annotation):
-            yield from _schema_keys(child, f"{prefix}{name}.")
+        if get_origin(field.annotation) is not list:  # a key in a list has a position, which a hint cannot know
+            for child in _sections(field.annotation):
+                yield from _schema_keys(child, f"{prefix}{name}.")
 
 
 def _unknown_key(key: str, section: type[Section]) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from visionmtl.types import BoxTarget, DenseTarget, Sample, Target, TaskSpec
 
 SEMSEG, DEPTH, NORMALS = TaskSpec.semseg(["floor", "wall", "sky"]), TaskSpec.depth(10.0), TaskSpec.normals()
 DETECTION = TaskSpec.detection(["cup", "chair"])
+DISPARITY, SALIENCY, EDGE = TaskSpec.disparity(64.0), TaskSpec.saliency(), TaskSpec.edge()
 SIZE = (4, 6)
 ALL = np.ones(SIZE, bool)
 
@@ -90,6 +92,28 @@ def test_counts_ranges_and_shares() -> None:
     assert "3 of 3 samples can be used" in shown
 
 
+def test_disparity_has_a_range_without_a_unit() -> None:
+    items: list[Sample | Exception] = [sample(disparity=depth(2, 30)), sample(disparity=depth(0.5, 60, invalid=6))]
+    report = check_dataset(Listed(items, [DISPARITY]), progress=False)
+    assert report.ok
+    assert re.search(r"0\.50 \.\. (29\.9|30\.0)\d \.\. 60\.00 \(min, median, max\)", text(report))
+    sparse = check_dataset(Listed([sample(disparity=depth(1, 1, invalid=20))], [DISPARITY]), progress=False)
+    assert sparse.notes == ["disparity: 83% of the pixels are invalid; are scale and max_disparity right?"]
+
+
+def test_masks_have_a_share_of_positives() -> None:
+    value = np.zeros(SIZE, np.uint8)
+    value[0] = 1
+    items: list[Sample | Exception] = [
+        sample(saliency=DenseTarget(value, ALL), edge=DenseTarget(np.zeros(SIZE, np.uint8), value == 0))
+    ]
+    report = check_dataset(Listed(items, [SALIENCY, EDGE]), progress=False)
+    assert [task.contents() for task in report.tasks] == ["25.00% positive", "0.00% positive"]
+    assert report.notes == [
+        "edge: no pixel is positive; files with 0 and 255 need positive_value: 255 and ignore_value: null"
+    ]
+
+
 def test_bad_samples_are_collected_with_their_reason() -> None:
     bad = DenseTarget(np.full(SIZE, 3, np.uint8), ALL)
     items: list[Sample | Exception] = [ValueError("a.png: broken"), sample(), OSError("gone"), sample(semseg=bad)]
@@ -140,11 +164,11 @@ def test_examples_are_spread() -> None:
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ({"edge": boxes()}, r"a target for task 'edge'; tasks: semseg, depth, normals, detection"),
+        ({"albedo": boxes()}, r"a target for task 'albedo'; tasks: semseg, depth, normals, detection, disparity, edge"),
         ({"semseg": DenseTarget(np.zeros((3, 6), np.uint8), ALL)}, r"semseg: value uint8 \(3, 6\) and valid bool"),
         ({"semseg": DenseTarget(np.zeros(SIZE, np.int64), ALL)}, r"semseg: value int64"),
-        ({"depth": DenseTarget(np.full(SIZE, np.nan, np.float32), ALL)}, r"depth: depth is not in 0..10.0 metres"),
-        ({"depth": DenseTarget(np.full(SIZE, 11, np.float32), ALL)}, r"depth: depth is not in 0..10.0 metres"),
+        ({"depth": DenseTarget(np.full(SIZE, np.nan, np.float32), ALL)}, r"depth: depth is not in 0..10.0 m"),
+        ({"depth": DenseTarget(np.full(SIZE, 11, np.float32), ALL)}, r"depth: depth is not in 0..10.0 m"),
         ({"depth": DenseTarget(np.full(SIZE, 1, np.float32), ~ALL)}, r"depth: invalid pixels do not hold 0"),
         ({"normals": DenseTarget(np.ones((*SIZE, 3), np.float32), ALL)}, r"normals: normals are not of unit length"),
         ({"detection": boxes([0, 0, 7, 1])}, r"detection: boxes without area or not in 0..\(6, 4\)"),
@@ -152,12 +176,15 @@ def test_examples_are_spread() -> None:
         ({"detection": boxes([0, 0, np.nan, 1])}, r"detection: boxes without area"),
         ({"detection": boxes([0, 0, 1, 1], label=2)}, r"detection: labels 2..2 are not in 0..1"),
         ({"detection": BoxTarget(np.zeros((0, 4), np.float32), np.zeros((0, 1), np.int64))}, r"labels int64 \(0, 1\)"),
+        ({"disparity": DenseTarget(np.full(SIZE, 65, np.float32), ALL)}, r"disparity is not in 0..64.0 everywhere"),
+        ({"edge": DenseTarget(np.full(SIZE, 255, np.uint8), ALL)}, r"edge: value 255 is not 0 or 1"),
+        ({"edge": DenseTarget(np.ones(SIZE, np.float32), ALL)}, r"edge: value float32 \(4, 6\)"),
         ({"depth": boxes()}, r"depth: a BoxTarget for a depth task"),
         ({"detection": depth(1, 2)}, r"detection: a DenseTarget for a detection task"),
     ],
 )
 def test_contract_of_a_sample(targets: dict[str, Target], message: str) -> None:
-    tasks = [SEMSEG, DEPTH, NORMALS, DETECTION]
+    tasks = [SEMSEG, DEPTH, NORMALS, DETECTION, DISPARITY, EDGE]
     with pytest.raises(ValueError, match=message):
         check_sample(sample(**targets), tasks)
 

@@ -159,7 +159,7 @@ def test_boxes_that_cannot_be_used_are_counted(root: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("kind: normals", "kind: edge", r"dataset\.yaml: tasks\.2: Input tag 'edge' found using 'kind'"),
+        ("kind: normals", "kind: flow", r"dataset\.yaml: tasks\.2: Input tag 'flow' found using 'kind'"),
         ("scale: 1e-3", "sclae: 1e-3", r"dataset\.yaml: tasks\.1\.depth\.sclae: unknown key, got 0\.001$"),
         ("scale: 1e-3", "scale: -1", r"dataset\.yaml: tasks\.1\.depth\.scale: Input should be greater than 0, got -1$"),
         ("scale: 1e-3, ", "", r"dataset\.yaml: tasks\.1\.depth\.scale: Field required$"),
@@ -271,6 +271,184 @@ def test_broken_and_looping_links_are_named(root: Path) -> None:
         dataset[3]
     with pytest.raises(ValueError, match=r"e\.png: Too many levels of symbolic links$"):
         dataset[4]
+
+
+# Disparity, saliency and edges
+
+
+MASKS = """\
+name: masks
+tasks:
+  - {name: disparity, kind: disparity, scale: 0.00390625, max_disparity: 128.0}
+  - {name: saliency, kind: saliency}
+  - {name: edge, kind: edge, positive_value: 255, ignore_value: null}
+"""
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> Path:
+    (tmp_path / "dataset.yaml").write_text(MASKS)
+    save(tmp_path / "train/rgb/a.png", np.zeros((*SIZE, 3), np.uint8))
+    disparity = np.full(SIZE, 256, np.uint16)
+    disparity[0, :3] = [0, 128 * 256, 128 * 256 + 1]
+    save(tmp_path / "train/disparity/a.png", disparity)
+    save(tmp_path / "train/saliency/a.png", np.tile(np.array([0, 1, 255, 1], np.uint8), (6, 2)))
+    save(tmp_path / "train/edge/a.png", np.tile(np.array([0, 255], np.uint8), (6, 4)))
+    return tmp_path
+
+
+def test_disparity_saliency_and_edges(masks: Path) -> None:
+    dataset = FolderDataset(masks, "train")
+    assert dataset.tasks == [TaskSpec.disparity(128), TaskSpec.saliency(), TaskSpec.edge()]
+    assert dataset.steps == {"disparity": 1 / 256}
+    sample = dataset[0]
+    disparity, saliency, edge = (dense(sample, task) for task in ("disparity", "saliency", "edge"))
+    assert disparity.value[0, :4].tolist() == [0, 128, 0, 1]
+    assert disparity.value.dtype == np.float32
+    assert disparity.valid[0, :4].tolist() == [False, True, False, True]
+    assert saliency.value[0].tolist() == [0, 1, 0, 1] * 2
+    assert saliency.valid[0].tolist() == [True, True, False, True] * 2
+    assert edge.value[0].tolist() == [0, 1] * 4
+    assert edge.valid.all()
+    assert {target.value.dtype for target in (saliency, edge)} == {np.dtype(np.uint8)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("scale: 0.00390625, ", "", r"tasks\.0\.disparity\.scale: Field required$"),
+        ("max_disparity: 128.0", "max_depth: 9.0", r"tasks\.0\.disparity\.max_depth: unknown key, got 9\.0$"),
+        (
+            "max_disparity: 128.0",
+            "max_disparity: 0",
+            r"disparity\.max_disparity: Input should be greater than 0, got 0$",
+        ),
+        ("max_disparity: 128.0", "max_disparity: .inf", r"max_disparity: Input should be a finite number, got inf$"),
+        ("kind: saliency", "kind: saliency, positive_value: 0", r"saliency\.positive_value: .* or equal to 1, got 0$"),
+        ("kind: saliency", "kind: saliency, classes: [a]", r"tasks\.1\.saliency\.classes: unknown key$"),
+        (
+            "kind: saliency",
+            "kind: saliency, positive_value: 255",
+            r"task 'saliency': ignore_value 255 means yes or no too; null is none$",
+        ),
+        ("kind: saliency", "kind: saliency, ignore_value: 0", r"'saliency': ignore_value 0 means yes or no too; null"),
+        ("ignore_value: null", "ignore_value: no", r"tasks\.2\.edge\.ignore_value: Input should be a valid integer"),
+    ],
+)
+def test_faults_of_masks_and_disparity(masks: Path, old: str, new: str, message: str) -> None:
+    (masks / "dataset.yaml").write_text(MASKS.replace(old, new))
+    with pytest.raises(ValueError, match=rf"dataset\.yaml: .*{message}") as caught:
+        FolderDataset(masks, "train")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_faults_of_label_files_of_masks(masks: Path) -> None:
+    save(masks / "train/saliency/a.png", np.full(SIZE, 2, np.uint8))
+    with pytest.raises(ValueError, match=r"saliency/a\.png: values 2, expected 0 \(no\), 1 \(yes\), 255 \(ignored\)$"):
+        FolderDataset(masks, "train")[0]
+    save(masks / "train/saliency/a.png", np.zeros((3, 8), np.uint8))
+    with pytest.raises(ValueError, match=r"saliency/a\.png: size is 8x3, the image is 8x6$"):
+        FolderDataset(masks, "train")[0]
+
+
+# Normals that are derived from depth
+
+
+STORED = "  - {name: normals, kind: normals}\n"
+
+
+@pytest.fixture
+def tilted(root: Path) -> Path:
+    """Without stored normals; a has the depth of a tilted plane, b none."""
+    (root / "dataset.yaml").write_text(YAML.replace(STORED, ""))
+    x = (np.arange(8) + 0.5 - 4.0) / 8.0
+    depth = 1 / (0.5 + 0.25 * np.tile(x, (6, 1)))  # metres
+    save(root / "train/depth/a.png", (1000 * depth).round().astype(np.uint16))
+    (root / "train/depth/b.png").unlink()
+    return root
+
+
+def test_derived_normals(tilted: Path) -> None:
+    assert "normals" not in [spec.name for spec in FolderDataset(tilted, "train").tasks]
+    dataset = FolderDataset(tilted, "train", derive_normals=True)
+    assert [spec.name for spec in dataset.tasks] == ["semseg", "depth", "detection", "normals"]
+    assert dataset.tasks[3] == TaskSpec.normals()
+    a, b, c = (dataset[i] for i in range(3))
+    assert list(a.targets) == ["semseg", "depth", "detection", "normals"]
+    normals = dense(a, "normals")
+    assert (normals.value.shape, normals.value.dtype) == ((*SIZE, 3), np.float32)
+    assert normals.valid.mean() > 0.5
+    expected = -np.array([0.25, 0, 0.5]) / np.linalg.norm([0.25, 0, 0.5])
+    np.testing.assert_allclose(normals.value[normals.valid], np.tile(expected, (normals.valid.sum(), 1)), atol=5e-3)
+    assert list(b.targets) == ["detection"]
+    assert c.targets == {}
+
+
+def test_derived_normals_do_not_depend_on_the_other_tasks(tilted: Path) -> None:
+    whole = dense(FolderDataset(tilted, "train", derive_normals=True)[0], "normals")
+    for tasks in (["normals"], ["normals", "depth"], ["detection", "normals", "semseg"]):
+        dataset = FolderDataset(tilted, "train", tasks, derive_normals=True)
+        assert [spec.name for spec in dataset.tasks] == tasks
+        assert list(dataset[0].targets) == tasks
+        np.testing.assert_array_equal(dense(dataset[0], "normals").value, whole.value)
+        assert dataset.steps == ({"depth": 1e-3} if "depth" in tasks else {})
+    assert list(FolderDataset(tilted, "train", ["depth"], derive_normals=True)[0].targets) == ["depth"]
+    with pytest.raises(ValueError, match=r"no task 'normals'; known: semseg, depth, detection$"):
+        FolderDataset(tilted, "train", ["normals"])
+
+
+def test_normals_are_derived_with_the_camera_of_the_picture(tilted: Path) -> None:
+    """A picture of twice the size shows the same plane."""
+    big = Image.open(tilted / "train/depth/a.png").resize((16, 12), Image.Resampling.NEAREST)
+    big.save(tilted / "train/depth/b.png")
+    save(tilted / "train/rgb/b.png", np.zeros((12, 16, 3), np.uint8))
+    write(tilted, coco(ids=("a",)))
+    sample = FolderDataset(tilted, "train", ["normals"], derive_normals=True)[1]
+    normals = dense(sample, "normals")
+    mean = normals.value[normals.valid].mean(axis=0)
+    np.testing.assert_allclose(mean / np.linalg.norm(mean), [-0.447, 0, -0.894], atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("camera:", "#", "1 depth tasks and no camera"),
+        ("{name: depth, kind: depth, unit: metre, scale: 1e-3, invalid_value: 0, max_depth: 10.0}",
+         "{name: depth, kind: normals}", "0 depth tasks and a camera"),
+        ("{name: detection, kind: detection, classes: [cup, chair]}",
+         "{name: far, kind: depth, scale: 1.0, max_depth: 9.0}", "2 depth tasks and a camera"),
+    ],
+)  # fmt: skip
+def test_what_normals_cannot_be_derived_from(tilted: Path, old: str, new: str, found: str) -> None:
+    (tilted / "dataset.yaml").write_text(YAML.replace(STORED, "").replace(old, new))
+    message = rf"dataset\.yaml: derive_normals needs one depth task and the camera, it has {found}$"
+    with pytest.raises(ValueError, match=message):
+        FolderDataset(tilted, "train", derive_normals=True)
+
+
+def test_stored_normals_are_not_derived_too(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"dataset\.yaml: derive_normals: it has a task 'normals' already$"):
+        FolderDataset(root, "train", derive_normals=True)
+
+
+def test_depth_of_other_images_gives_no_normals(tilted: Path) -> None:
+    (tilted / "train/depth/a.png").rename(tilted / "train/depth/a_depth.png")
+    with pytest.raises(ValueError, match=r"train/depth: belongs to no image; it has 'a_depth', not 'a'$"):
+        FolderDataset(tilted, "train", ["normals"], derive_normals=True)
+    (tilted / "train/depth/a_depth.png").unlink()
+    (tilted / "train/depth").rmdir()
+    assert FolderDataset(tilted, "train", ["normals"], derive_normals=True)[0].targets == {}
+
+
+def test_the_stamp_follows_files_split_and_options(tilted: Path) -> None:
+    def stamp(*arguments: Any, **options: Any) -> str:
+        return FolderDataset(tilted, "train", *arguments, **options).stamp()
+
+    assert stamp() == stamp()
+    stamps = [stamp(), stamp(["depth"]), stamp(["semseg"]), stamp(["normals"], derive_normals=True)]
+    assert len(set(stamps)) == 4
+    os.utime(tilted / "train/depth/a.png", ns=(5, 5))  # normals are made of it
+    assert [stamp(["semseg"]) == stamps[2], stamp(["normals"], derive_normals=True) == stamps[3]] == [True, False]
 
 
 @pytest.mark.skipif(not (SHARED / "rooms3d").is_dir(), reason="needs ../shared/data/rooms3d beside the project")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import pytest
 import torch
 
 from visionmtl.data.loader import EpochSampler, close_loader, make_loader
+from visionmtl.data.matched import match_model
+from visionmtl.data.mixture import MixtureDataset, MixtureTransform
 from visionmtl.data.rooms import RoomsDataset
 from visionmtl.data.transforms import build_transform
-from visionmtl.types import Batch, DenseTargets, Sample
+from visionmtl.types import Batch, DenseTarget, DenseTargets, Sample, TaskSpec
 
 STEPS: list[dict[str, Any]] = [{"type": "horizontal_flip", "p": 0.5}, {"type": "gaussian_noise", "p": 0.7}]
 
@@ -134,7 +137,7 @@ def test_the_random_numbers_of_the_model_are_not_touched(rooms: RoomsDataset, wo
     ],
 )
 def test_last_batch(samples: int, batch_size: int, train: bool, sizes: list[int]) -> None:
-    sampler = EpochSampler(samples, batch_size, seed=0, train=train)
+    sampler = EpochSampler(range(samples), batch_size, seed=0, train=train)
     assert [len(batch) for batch in sampler] == sizes
     assert len(sampler) == len(sizes)
 
@@ -142,27 +145,27 @@ def test_last_batch(samples: int, batch_size: int, train: bool, sizes: list[int]
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize("samples", [3, 13, 24])
 def test_processes_see_together_what_one_sees(samples: int, processes: int) -> None:
-    parts = [EpochSampler(samples, 2, 0, True, rank, processes) for rank in range(processes)]
-    whole = EpochSampler(samples, 2 * processes, 0, True)
+    parts = [EpochSampler(range(samples), 2, 0, True, rank, processes) for rank in range(processes)]
+    whole = EpochSampler(range(samples), 2 * processes, 0, True)
     assert {len(part) for part in parts} == {len(whole)}
     for batch, *of_processes in zip(whole, *parts, strict=True):
         assert [key for part in of_processes for key in part] == batch
         assert all(of_processes)
-    shares = [list(EpochSampler(samples, 2, 0, False, rank, processes)) for rank in range(processes)]
+    shares = [list(EpochSampler(range(samples), 2, 0, False, rank, processes)) for rank in range(processes)]
     assert [len(share) for share in shares] == [
-        len(EpochSampler(samples, 2, 0, False, rank, processes)) for rank in range(processes)
+        len(EpochSampler(range(samples), 2, 0, False, rank, processes)) for rank in range(processes)
     ]
     assert sorted(index for share in shares for batch in share for _, index in batch) == list(range(samples))
 
 
 def test_fewer_training_samples_than_processes() -> None:
     with pytest.raises(ValueError, match="1 training samples are too few for 2 processes"):
-        EpochSampler(1, 2, 0, True, 0, 2)
-    assert len(EpochSampler(1, 2, 0, False, 1, 2)) == 0
+        EpochSampler(range(1), 2, 0, True, 0, 2)
+    assert len(EpochSampler(range(1), 2, 0, False, 1, 2)) == 0
 
 
 def test_training_sees_other_leftovers_in_every_epoch() -> None:
-    sampler = EpochSampler(5, 2, seed=0, train=True)
+    sampler = EpochSampler(range(5), 2, seed=0, train=True)
     seen = set()
     for epoch in range(20):
         sampler.epoch = epoch
@@ -174,6 +177,108 @@ def test_training_sees_other_leftovers_in_every_epoch() -> None:
 
 def test_validation_is_in_order(rooms: RoomsDataset) -> None:
     assert ids(load(rooms, train=False)) == [rooms.sample_id(i) for i in range(11)]
+
+
+class Depths:
+    """Grey pictures of one size with depth."""
+
+    def __init__(self, length: int, size: tuple[int, int] = (4, 6)) -> None:
+        self.tasks, self.length, self.size = [TaskSpec.depth()], length, size
+
+    def __len__(self) -> int:
+        return self.length
+
+    def sample_id(self, index: int) -> str:
+        return str(index)
+
+    def __getitem__(self, index: int) -> Sample:
+        depth = DenseTarget(np.ones(self.size, np.float32), np.ones(self.size, bool))
+        return Sample(np.full((*self.size, 3), 128, np.uint8), {"depth": depth}, str(index))
+
+
+def mixture(*sizes: int, temperature: float = 1.0) -> MixtureDataset:
+    """Sets a, b, c, whose pictures have different sizes."""
+    sets = {name: Depths(size, (4, 6 + i)) for i, (name, size) in enumerate(zip("abc", sizes, strict=False))}
+    return MixtureDataset(sets, temperature=temperature)
+
+
+def keys(sampler: EpochSampler) -> list[tuple[int, ...]]:
+    return [key for batch in sampler for key in batch]
+
+
+def test_an_epoch_of_a_mixture_is_what_it_draws() -> None:
+    data = mixture(3, 9, temperature=np.inf)
+    sampler = EpochSampler(data, 4, seed=5, train=True)
+    sampler.epoch = 2
+    assert [key[1] for key in keys(sampler)] == data.draw(5, 2).tolist()
+    assert {key[0] for key in keys(sampler)} == {2}
+    repeats = Counter(key[1] for key in keys(sampler) if key[1] < 3)
+    assert repeats == {0: 2, 1: 2, 2: 2}
+    assert sorted(key[2:] for key in keys(sampler) if key[1] < 3) == [(), (), (), (1,), (1,), (1,)]
+    assert len(set(keys(sampler))) == 12
+    rest = [key for key in keys(sampler) if key[1] >= 3]
+    assert {key[2:] for key in rest} == {()}
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_see_a_mixture_together(processes: int) -> None:
+    data = mixture(1, 5, 18, temperature=2)
+    parts = [EpochSampler(data, 2, 0, True, rank, processes) for rank in range(processes)]
+    whole = EpochSampler(data, 2 * processes, 0, True)
+    assert {len(part) for part in parts} == {len(whole)} == {24 // (2 * processes)}
+    for batch, *of_processes in zip(whole, *parts, strict=True):
+        assert [key for part in of_processes for key in part] == batch
+
+
+def test_a_sample_that_comes_again_is_augmented_differently() -> None:
+    data = mixture(1, 9, temperature=np.inf)
+    transform = build_transform(data.tasks, [{"type": "gaussian_noise", "p": 1.0}])
+    resized = MixtureTransform(dict.fromkeys("ab", transform))
+    loader, _ = make_loader(data, data.tasks, resized, batch_size=1, train=True)
+    images = [batch.images.numpy().tobytes() for batch in loader if batch.sample_ids == ["a/0"]]
+    assert len(images) == 5
+    assert len(set(images)) == 5
+    again = [batch.images.numpy().tobytes() for batch in loader if batch.sample_ids == ["a/0"]]
+    assert again == images
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("sizes", [(5, 1, 6), (1, 1), (7,)])
+def test_no_batch_of_an_evaluation_has_two_sets(sizes: tuple[int, ...], processes: int) -> None:
+    data = mixture(*sizes)
+    samplers = [EpochSampler(data, 2, 0, False, rank, processes) for rank in range(processes)]
+    batches = [batch for sampler in samplers for batch in sampler]
+    assert [len(list(sampler)) for sampler in samplers] == [len(sampler) for sampler in samplers]
+    assert sorted(index for batch in batches for _, index in batch) == list(range(len(data)))
+    assert {len({data.locate(index)[0] for _, index in batch}) for batch in batches} == {1}
+    assert max(map(len, batches)) <= 2
+    shares = [sum(map(len, sampler)) for sampler in samplers]
+    assert max(shares) - min(shares) <= 1
+
+
+@pytest.mark.parametrize("matched", [False, True], ids=["training", "eval command"])
+def test_sets_of_different_picture_sizes_are_evaluated_in_batches(matched: bool) -> None:
+    mixed = mixture(3, 2)
+    data = match_model(mixed, mixed.tasks) if matched else mixed
+    loader, _ = make_loader(data, data.tasks, build_transform(data.tasks, []), batch_size=2, train=False)
+    batches = list(loader)
+    assert [batch.sample_ids for batch in batches] == [["a/0", "a/1"], ["a/2"], ["b/0", "b/1"]]
+    assert [tuple(batch.images.shape[-2:]) for batch in batches] == [(4, 6), (4, 6), (4, 7)]
+    assert len(loader) == 3
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("mixed", [True, False])
+def test_large_sets_start_at_once(mixed: bool, train: bool) -> None:
+    data = mixture(118_000, 800, temperature=2) if mixed else Depths(118_000)
+    sampler = EpochSampler(data, 1, 0, train)
+    sampler.start = 1000
+    start = time.process_time()
+    iterator = iter(sampler)
+    assert len(next(iterator)) == 1
+    assert len(sampler) == len(data)
+    assert time.process_time() - start < 0.5
+    assert sum(1 for _ in iterator) == len(data) - 1001
 
 
 class Broken(RoomsDataset):

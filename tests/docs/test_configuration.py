@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from visionmtl.balancing import BALANCERS
-from visionmtl.config import Config, Section
+from visionmtl.config import Config, PackedData, Section
+from visionmtl.data.sets import PACKINGS
 from visionmtl.data.steps import STEPS
 from visionmtl.tasks import TASKS
 from visionmtl.weighting import WEIGHTINGS
 
 LINES = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8").splitlines()
-SECTIONS = {"data", "model", "weighting", "balancing", "optimizer`, `schedule", "trainer", "logging"}
+SECTIONS = {"data", "data.sets", "model", "weighting", "balancing", "optimizer`, `schedule", "trainer", "logging"}
 
 
 def row(start: str) -> str:
@@ -55,6 +56,10 @@ def test_every_key_is_there_with_its_default() -> None:
     expected = defaultdict(set)
     for key, default in keys(Config):
         expected[key].add(default)  # a key of several kinds of data may have several
+    for key in [key for key in expected if key.startswith("data.sets.")]:  # the sets' own keys are those of their kinds
+        if key not in ("data.sets.name", "data.sets.tasks"):
+            assert key.replace(".sets", "") in expected
+            del expected[key]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in LINES if line.count("|") == 5]
     listed = {key.strip("`"): default for key, default, *_ in rows if key not in ("key", "---")}
     assert set(listed) - SECTIONS == set(expected)
@@ -91,6 +96,13 @@ def test_every_method_is_there_with_its_options() -> None:
     for name, method in methods.items():
         for option, default in options(method, "num_tasks").items():
             assert f"`{option}` = {plain(default)}" in row(f"`{name}`"), (name, option)
+
+
+def test_every_packing_is_there_with_its_options() -> None:
+    assert set(PACKINGS) == set(get_args(PackedData.model_fields["type"].annotation))
+    for name, reader in PACKINGS.items():
+        for option, default in options(reader, "root", "split", "tasks").items():
+            assert f"`{option}` = {shown(default)}" in row(f"`{name}`"), (name, option)
 
 
 def plain(value: Any) -> str:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from rich.console import Console
 
 from visionmtl.config import Config
@@ -45,6 +47,34 @@ def one_thread() -> Any:
 def make_config() -> Callable[..., Config]:
     """A run of a second; give overrides ``a.b=c``."""
     return lambda *overrides: parse_config(TINY, overrides=overrides)
+
+
+@pytest.fixture(scope="session")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Overrides for a mixture of two folder sets that have no task in common.
+
+    ``streets`` has 10 training and 3 validation samples with semseg; ``halls`` has 6 and 2 with depth, and validation
+    images of another size.
+    """
+    root, rng = tmp_path_factory.mktemp("mixture"), np.random.default_rng(0)
+    entries = {
+        "streets": "{name: semseg, kind: semseg, classes: [road, car, tree]}",
+        "halls": "{name: depth, kind: depth, scale: 0.001, max_depth: 10.0}",
+    }
+    for name, task in entries.items():
+        for split, count in (("train", 10 if name == "streets" else 6), ("val", 3 if name == "streets" else 2)):
+            width = 96 if (name, split) == ("halls", "val") else 64
+            for i in range(count):
+                image = rng.integers(0, 256, (64, width, 3), dtype=np.uint8)
+                semseg, depth = image[..., 0] // 86, 1000 + 30 * image[..., 1].astype(np.uint16)
+                label = semseg if name == "streets" else depth
+                for kind, array in (("rgb", image), ("semseg" if name == "streets" else "depth", label)):
+                    (root / name / split / kind).mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(array).save(root / name / split / kind / f"{i}.png")
+        (root / name / "dataset.yaml").write_text(f"name: {name}\ntasks: [{task}]\n")
+    flip = "transforms: {train: [{type: horizontal_flip}]}"
+    sets = ", ".join(f"{{type: folder, name: {name}, root: {root / name}, {flip}}}" for name in entries)
+    return (f"data={{type: mixture, workers: 0, sets: [{sets}]}}",)
 
 
 @pytest.fixture

@@ -13,12 +13,10 @@ from visionmtl.data.rooms import RoomsDataset
 from visionmtl.engine.build import (
     build_balance,
     build_criterion,
-    build_dataset,
     build_model,
-    build_transforms,
     build_weighting,
-    fingerprint,
 )
+from visionmtl.engine.data import build_dataset, build_transforms, fingerprint
 from visionmtl.engine.distributed import World
 from visionmtl.losses.depth import BerHuLoss, SILogLoss
 from visionmtl.weighting import WEIGHTINGS

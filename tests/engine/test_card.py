@@ -3,10 +3,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from visionmtl.config import Config
-from visionmtl.engine.build import build_dataset, build_model
+from visionmtl.config import Config, RoomsSource, sources
+from visionmtl.engine.build import build_model
 from visionmtl.engine.card import model_card
+from visionmtl.engine.data import build_dataset
 from visionmtl.tasks import TASKS
+from visionmtl.types import TaskSpec
 
 
 def test_card(make_config: Callable[..., Config]) -> None:
@@ -30,3 +32,18 @@ def test_card(make_config: Callable[..., Config]) -> None:
     assert "| depth | rmse | n/a |" in card
     assert "`visionmtl train a.yaml` on a machine, 1.5 minutes" in card
     assert "load_model" in card
+
+
+def test_card_of_a_mixture(make_config: Callable[..., Config], mixture: tuple[str, ...]) -> None:
+    config = make_config(*mixture, "data.sets.1.val='train[80%:]'")
+    tasks = [*build_dataset(config, "train").tasks, TaskSpec.disparity(64)]
+    model = build_model(make_config(*mixture, "model.heads={}"), tasks)
+    metrics = {
+        spec.name: dict.fromkeys(TASKS[spec.kind].metric.higher_is_better_by_key, 12.3456) for spec in model.tasks
+    }
+    record = {"metrics": metrics, "command": "a", "hardware": "b", "training_minutes": 1, "visionmtl_version": "c"}
+    card = model_card(model, config, record)
+    assert "- **disparity** (disparity): 0 to 64\n" in card
+    roots = [part.root for part in sources(config.data) if not isinstance(part, RoomsSource)]
+    assert f"`{roots[0]}` and `{roots[1]}`" in card
+    assert "val, train[80%:]" in card

@@ -115,6 +115,30 @@ def test_two_processes_see_what_one_with_twice_the_batch_sees(
     assert (two / "output_1.txt").read_text() == ""
 
 
+@pytest.mark.usefixtures("frozen_batch_norm")
+@pytest.mark.parametrize("options", [(), ("balancing={type: pcgrad}",)], ids=["plain", "balanced"])
+def test_two_processes_train_a_mixture_as_one_does(
+    options: tuple[str, ...], mixture: tuple[str, ...], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Batches of one sample per process: each has another task, or both lack one."""
+    common = (*mixture, "data.sampling=temperature", *COMMON[:1], *COMMON[3:], *options)
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert launch(make_config(*common, "trainer.batch_size=2"), one, processes=1) == [0]
+    assert launch(make_config(*common, "trainer.batch_size=1"), two) == [0, 0], (two / "output_1.txt").read_text()
+    torch.testing.assert_close(weights(two), weights(one), rtol=1e-5, atol=1e-6)
+    assert load_checkpoint(two / "run/checkpoints/last.pt")["progress"]["step"] == 8
+    for key in ("loss", "epoch_loss", "score"):
+        for ours, theirs in zip(records(two, key), records(one, key), strict=True):
+            assert flat(ours) == pytest.approx(flat(theirs), rel=1e-3, abs=1e-3)
+    for folder in (one, two):
+        (epoch,) = records(folder, "epoch_loss")
+        assert epoch["samples"] == {"semseg": 9, "depth": 7}
+        assert records(folder, "score")[-1]["samples"] == {"total": 5, "semseg": 3, "depth": 2}
+        assert {len(step["loss"]) for step in records(folder, "loss")} == {1, 2}
+        if options:
+            assert all(list(step["loss"]) == list(step["gradient_norm"]) for step in records(folder, "loss"))
+
+
 def flat(record: Any) -> dict[str, float]:
     if not isinstance(record, dict):
         return {"": 0.0 if record is None or isinstance(record, str) else record}
@@ -122,7 +146,7 @@ def flat(record: Any) -> dict[str, float]:
 
 
 def fresh_model(config: Config) -> MultiTaskModel:
-    from visionmtl.engine.build import build_dataset
+    from visionmtl.engine.data import build_dataset
 
     return build_model(config, build_dataset(config, "train").tasks)
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from visionmtl.config import Config
-from visionmtl.engine.build import build_dataset, build_model, build_parameter_groups, build_penalty, build_weighting
+from visionmtl.engine.build import build_model, build_parameter_groups, build_penalty, build_weighting
+from visionmtl.engine.data import build_dataset
 from visionmtl.engine.trainer import Trainer
 from visionmtl.models.folder import save_model
 from visionmtl.models.sharing.penalty import soft_sharing_penalty

@@ -18,13 +18,14 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from visionmtl.config import Config
+from visionmtl.config import Config, FolderSource, sources
 from visionmtl.data.loader import EpochSampler, TransformedDataset, make_loader
-from visionmtl.engine.build import build_dataset, build_model, build_transforms
+from visionmtl.engine.build import build_model
+from visionmtl.engine.data import build_dataset, build_transforms
 from visionmtl.engine.trainer import Trainer
 from visionmtl.models.factory import create_model_from_config
 from visionmtl.models.multitask import MultiTaskModel
-from visionmtl.types import Batch
+from visionmtl.types import Batch, MultiTaskDataset
 
 WARM_UP = 3
 """Rounds that are not counted."""
@@ -111,6 +112,15 @@ class Bench(Stopwatch):
             workers=workers,
             pin_memory=self.device.type == "cuda",
         )
+
+    @cached_property
+    def uncached(self) -> MultiTaskDataset:
+        """The training samples as they lie on the disk."""
+        config = self.config.model_copy(deep=True)
+        for source in sources(config.data):
+            if isinstance(source, FolderSource):
+                source.cache = None
+        return build_dataset(config, "train")
 
     @cached_property
     def train_batches(self) -> list[Batch]:

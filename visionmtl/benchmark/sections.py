@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -70,13 +70,35 @@ def measure_size(bench: Bench) -> dict[str, Any]:
 
 
 def measure_data(bench: Bench) -> dict[str, Any]:
-    """The training loader alone: reading, augmenting and collating."""
-    rates = {workers: _loader_rates(bench, workers) for workers in {0, bench.workers}}
-    both = medians({"one_core_images_per_s": rates[0], "configured_images_per_s": rates[bench.workers]})
-    return {"workers": bench.workers, **both}
+    """The training loader alone: reading, augmenting and collating; and reading the same files alone, without cache."""
+    count = BATCHES * bench.config.trainer.batch_size
+    with _stream(bench, 0) as stream:
+        works = {"decoding": partial(_read, bench, count), "one_core": partial(_take, stream, BATCHES)}
+        times = bench.in_turn(works, warm_up=1)
+    rates = {f"{name}_images_per_s": [count / seconds for seconds in values] for name, values in times.items()}
+    rates["ratio"] = [decoding / loader for decoding, loader in zip(*times.values(), strict=True)]
+    block = max(BATCHES, 2 * bench.workers)  # workers deliver in bursts: a block holds all that they fetch ahead
+    with _stream(bench, bench.workers) as stream:
+        seconds = bench.in_turn({"configured": partial(_take, stream, block)}, warm_up=1)["configured"]
+    size = bench.config.trainer.batch_size
+    rates["configured_images_per_s"] = [block * size / value for value in seconds]
+    return {"workers": bench.workers, **medians(rates)}
 
 
-def _loader_rates(bench: Bench, workers: int) -> list[float]:
+def _read(bench: Bench, count: int) -> None:
+    """Read training samples one by one, in the order of their ids."""
+    for index in range(count):
+        bench.uncached[index % len(bench.uncached)]
+
+
+def _take(stream: Iterator[Batch], batches: int) -> None:
+    for _ in islice(stream, batches):
+        pass
+
+
+@contextmanager
+def _stream(bench: Bench, workers: int) -> Iterator[Iterator[Batch]]:
+    """Training batches, epoch after epoch."""
     loader, sampler = bench.train_loader(workers)
 
     def endless() -> Iterator[Batch]:
@@ -84,18 +106,8 @@ def _loader_rates(bench: Bench, workers: int) -> list[float]:
             yield from loader
             sampler.epoch += 1
 
-    stream = endless()
-    block = max(BATCHES, 2 * workers)  # workers deliver in bursts: a block holds all that they fetch ahead
-
-    def rate() -> float:
-        start = time.perf_counter()
-        count = sum(len(batch.images) for batch in islice(stream, block))
-        return count / (time.perf_counter() - start)
-
-    rate()
-    rates = [rate() for _ in range(bench.repeats)]
+    yield endless()
     close_loader(loader)
-    return rates
 
 
 def measure_forward(bench: Bench) -> dict[str, Any]:

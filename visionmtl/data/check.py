@@ -20,6 +20,7 @@ from rich.text import Text
 from visionmtl.data.folder import FolderDataset
 from visionmtl.data.images import read_bytes
 from visionmtl.data.report import REPORTS, TaskReport
+from visionmtl.data.sets.base import PackedDataset
 from visionmtl.types import MultiTaskDataset, Sample, TaskSpec
 
 
@@ -70,7 +71,7 @@ def check_dataset(dataset: MultiTaskDataset, progress: bool = True, max_overview
     """Reads and checks every sample; ``ValueError`` and ``OSError`` become problems, and the check goes on.
 
     Args:
-        dataset: any data set; a ``FolderDataset`` is also asked about dropped boxes and labels without image.
+        dataset: any data set; those on disk are also asked about dropped boxes, and folders about labels without image.
         progress: show a bar.
         max_overview: length of ``Report.examples``.
     """
@@ -90,8 +91,11 @@ def check_dataset(dataset: MultiTaskDataset, progress: bool = True, max_overview
             reports[name].update(target)
     report.examples = _spread(readable, max_overview)
     report.notes = [f"{task.spec.name}: {note}" for task in report.tasks for note in task.notes()]
+    if isinstance(dataset, FolderDataset | PackedDataset):
+        report.notes += [f"{count} boxes dropped: {reason}" for reason, count in dataset.dropped_boxes.items()]
     if isinstance(dataset, FolderDataset):
-        report.notes += _folder_notes(dataset)
+        unused = ((name, ids) for name, ids in dataset.unused_labels.items() if ids)
+        report.notes += [f"{name}: {len(ids)} labels without image, such as {ids[0]!r}" for name, ids in unused]
     return report
 
 
@@ -167,11 +171,3 @@ def _spread(indices: Sequence[int], number: int) -> list[int]:
     """At most ``number`` of the indices, at even distances."""
     number = min(number, len(indices))
     return [indices[i * len(indices) // number] for i in range(number)]
-
-
-def _folder_notes(dataset: FolderDataset) -> list[str]:
-    notes = [f"{count} boxes dropped: {reason}" for reason, count in dataset.dropped_boxes.items()]
-    for name, unused in dataset.unused_labels.items():
-        if unused:
-            notes.append(f"{name}: {len(unused)} labels without image, such as {unused[0]!r}")
-    return notes

@@ -2,7 +2,7 @@
 
     <root>/dataset.yaml              name, ordered list of tasks, optional camera, licence
     <root>/<split>/rgb/<id>.jpg|png  the sample ids are the file stems, sorted
-    <root>/<split>/<task>/<id>.png   semseg, depth and normals, as ``visionmtl.data.images`` reads them
+    <root>/<split>/<task>/<id>.png   what has a value per pixel, as ``visionmtl.data.images`` reads them
     <root>/<split>/<task>.json       detection, as COCO instances
 
 A task whose folder or file is missing in a split is not annotated there, and a single missing label file means that
@@ -15,13 +15,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from visionmtl.data.coco import CocoBoxes, positions
-from visionmtl.data.images import read_depth, read_image, read_labels, read_normals
+from visionmtl.data.derive import normals_from_depth
+from visionmtl.data.images import read_depth, read_image, read_labels, read_mask, read_normals
 from visionmtl.files import validated
 from visionmtl.types import Camera, DenseTarget, Sample, Target, TaskSpec
 from visionmtl.yamlfile import load_yaml
@@ -39,7 +41,7 @@ class _Task(_Strict):
     kind: str
 
     def spec(self) -> TaskSpec:
-        return TaskSpec.from_dict(self.model_dump(include={"name", "kind", "classes", "max_depth"}))
+        return TaskSpec.from_dict(self.model_dump(include={field.name for field in fields(TaskSpec)}))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -73,6 +75,38 @@ class _Depth(_Task):
         return read_depth(path, self.scale, self.invalid_value, self.max_depth)
 
 
+class _Disparity(_Task):
+    kind: Literal["disparity"]
+    scale: float = Field(gt=0)
+    invalid_value: float = 0.0
+    max_disparity: float = Field(gt=0)
+
+    def read(self, path: Path) -> DenseTarget:
+        return read_depth(path, self.scale, self.invalid_value, self.max_disparity)
+
+
+class _Mask(_Task):
+    positive_value: int = Field(default=1, ge=1)
+    ignore_value: int | None = 255
+
+    def spec(self) -> TaskSpec:
+        if self.ignore_value in (0, self.positive_value):
+            raise ValueError(f"task {self.name!r}: ignore_value {self.ignore_value} means yes or no too; null is none")
+        return super().spec()
+
+    def read(self, path: Path) -> DenseTarget:
+        return read_mask(path, self.positive_value, self.ignore_value)
+
+
+class _Saliency(_Mask):
+    kind: Literal["saliency"]
+
+
+class _Edge(_Mask):
+    kind: Literal["edge"]
+    tolerance: float = 0.0075
+
+
 class _Normals(_Task):
     kind: Literal["normals"]
 
@@ -80,12 +114,19 @@ class _Normals(_Task):
         return read_normals(path)
 
 
+class _Derived(_Normals):
+    """Normals that are not stored but computed from ``depth``."""
+
+    depth: _Depth
+
+
 class _Detection(_Task):
     kind: Literal["detection"]
     classes: list[str] = Field(min_length=1)
 
 
-_Entry = Annotated[_Semseg | _Depth | _Normals | _Detection, Field(discriminator="kind")]
+_Dense = _Semseg | _Depth | _Disparity | _Normals | _Saliency | _Edge
+_Entry = Annotated[_Dense | _Detection, Field(discriminator="kind")]
 
 
 class _Camera(_Strict):
@@ -110,46 +151,66 @@ class FolderDataset:
     """One split of a data set in the folder format.
 
     Only the listing and the json files are read at construction; images and masks are read, and checked, per sample.
+    With ``derive_normals`` it has one more task, ``normals``, computed from depth and camera by
+    ``visionmtl.data.derive.normals_from_depth``.
 
     Args:
         root: the folder that holds ``dataset.yaml``.
         split: a folder of ``root`` with a folder ``rgb`` in it.
         tasks: names of the wanted tasks, in the wanted order; all in the order of ``dataset.yaml`` by default.
         allow_outside_root: follow symbolic links that lead out of ``root``.
+        derive_normals: add the task ``normals``.
 
     Attributes:
         tasks: the selected tasks, in order.
         name: the data set's name.
         licence: the data set's licence, empty where not stated.
+        steps: task -> what one unit of its stored numbers stands for (depth and disparity).
         dropped_boxes: reason -> number of annotations that do not become boxes, see ``visionmtl.data.coco.CocoBoxes``.
         unused_labels: task -> ids that have a label and no image.
 
     Raises:
         ValueError: missing or malformed ``dataset.yaml``, unknown split or task, no images, ids that repeat or differ
             in case only, links that lead out of ``root``, a task whose labels belong to none of the images, a json file
-            that is malformed or has categories that are no class of the task. Reading a sample: an unreadable file, a
-            label whose size is not the image's.
+            that is malformed or has categories that are no class of the task; normals to derive without one depth task
+            and a camera, or beside stored ones. Reading a sample: an unreadable file, a label whose size is not the
+            image's.
     """
 
     def __init__(
-        self, root: Path | str, split: str, tasks: Sequence[str] | None = None, allow_outside_root: bool = False
+        self,
+        root: Path | str,
+        split: str,
+        tasks: Sequence[str] | None = None,
+        allow_outside_root: bool = False,
+        derive_normals: bool = False,
     ) -> None:
         self.root, self.split = Path(root), split
         description = _read_description(self.root / "dataset.yaml")
         self.name, self.licence, self._camera = description.name, description.licence, description.camera
-        entries = _select(description.tasks, tasks, self.root)
+        known: list[_Entry] = list(description.tasks)
+        if derive_normals:
+            known.append(_derived(description, self.root / "dataset.yaml"))
+        entries = _select(known, tasks, self.root)
         self.tasks = [entry.spec() for entry in entries]
+        self.steps = {entry.name: entry.scale for entry in entries if isinstance(entry, _Depth | _Disparity)}
         splits = list_splits(self.root)
-        known = f"splits with a folder rgb: {', '.join(splits) or 'none'}"
+        listed = f"splits with a folder rgb: {', '.join(splits) or 'none'}"
         if split not in splits:
-            raise ValueError(f"{self.root}: no split {split!r}; {known}")
+            raise ValueError(f"{self.root}: no split {split!r}; {listed}")
         folder, boundary = self.root / split, None if allow_outside_root else self.root
         if not (images := _list_files(folder / "rgb", _IMAGE_SUFFIXES, boundary)):
-            raise ValueError(f"{folder / 'rgb'}: no images; {known}")
+            raise ValueError(f"{folder / 'rgb'}: no images; {listed}")
         self._images, self._ids = images, sorted(images)
+        stored = [entry for entry in entries if not isinstance(entry, _Derived)]
         self._labels = {
-            entry.name: labels for entry in entries if (labels := _open_labels(entry, folder, boundary)) is not None
+            entry.name: labels for entry in stored if (labels := _open_labels(entry, folder, boundary)) is not None
         }
+        self._depth: tuple[str, _Masks] | None = None  # what normals are derived from
+        for entry in entries:
+            if isinstance(entry, _Derived) and isinstance(depth := _open_labels(entry.depth, folder, boundary), _Masks):
+                self._depth = entry.depth.name, depth
+                self._unused(depth)
         dropped = (labels.dropped for labels in self._labels.values() if isinstance(labels, CocoBoxes))
         self.dropped_boxes = dict(sum(dropped, Counter[str]()))
         self.unused_labels = {name: self._unused(labels) for name, labels in self._labels.items()}
@@ -168,9 +229,30 @@ class FolderDataset:
         sample_id, path = self._ids[index], self.image_path(index)
         image = read_image(path)
         height, width = image.shape[:2]
-        found = {name: labels.read(sample_id, (width, height)) for name, labels in self._labels.items()}
-        targets = {name: target for name, target in found.items() if target is not None}
-        return Sample(image, targets, sample_id, self._camera_of(path, width, height))
+        camera = self._camera_of(path, width, height)
+        found: dict[str, Target | None] = {}
+        for name, labels in self._labels.items():
+            found[name] = labels.read(sample_id, (width, height))
+        if self._depth is not None:
+            name, masks = self._depth
+            depth = found[name] if name in found else masks.read(sample_id, (width, height))
+            if isinstance(depth, DenseTarget) and camera is not None:
+                found["normals"] = normals_from_depth(depth.value, depth.valid, camera)
+        targets = {spec.name: target for spec in self.tasks if (target := found.get(spec.name)) is not None}
+        return Sample(image, targets, sample_id, camera)
+
+    def stamp(self) -> str:
+        """A text that changes with the samples: with split, tasks, options and the size and time of every file."""
+        masks = [labels for labels in (*self._labels.values(), *(self._depth or ())[1:]) if isinstance(labels, _Masks)]
+        boxes = [labels.path for labels in self._labels.values() if isinstance(labels, CocoBoxes)]
+        paths = [self.root / "dataset.yaml", *self._images.values(), *boxes]
+        paths += [path for labels in masks for path in labels.paths()]
+        states = [
+            f"{path.relative_to(self.root)} {(state := path.stat()).st_size} {state.st_mtime_ns}"
+            for path in paths
+            if path.exists()
+        ]
+        return "\n".join([str(self.root.resolve()), str(self.tasks), str(self._depth is not None), *states])
 
     def _camera_of(self, path: Path, width: int, height: int) -> Camera | None:
         """The camera of ``dataset.yaml``, scaled to an image that is a resized copy."""
@@ -194,10 +276,13 @@ class FolderDataset:
 class _Masks:
     """The label images of one dense task."""
 
-    def __init__(self, entry: _Semseg | _Depth | _Normals, path: Path, boundary: Path | None) -> None:
+    def __init__(self, entry: _Dense, path: Path, boundary: Path | None) -> None:
         self.path, self._entry = path, entry
         self._files = _list_files(path, (".png",), boundary)
         self.ids = set(self._files)
+
+    def paths(self) -> list[Path]:
+        return list(self._files.values())
 
     def read(self, sample_id: str, size: tuple[int, int]) -> Target | None:
         path = self._files.get(sample_id)
@@ -264,6 +349,16 @@ def _select(entries: list[_Entry], names: Sequence[str] | None, root: Path) -> l
             raise ValueError(f"{root}: no task {name!r}; known: {', '.join(known)}")
     positions(names, root, "task")
     return [known[name] for name in names]
+
+
+def _derived(description: _Description, path: Path) -> _Derived:
+    depths = [entry for entry in description.tasks if isinstance(entry, _Depth)]
+    if len(depths) != 1 or description.camera is None:
+        found = f"{len(depths)} depth tasks and {'a' if description.camera else 'no'} camera"
+        raise ValueError(f"{path}: derive_normals needs one depth task and the camera, it has {found}")
+    if "normals" in [entry.name for entry in description.tasks]:
+        raise ValueError(f"{path}: derive_normals: it has a task 'normals' already")
+    return _Derived(name="normals", kind="normals", depth=depths[0])
 
 
 def _read_description(path: Path) -> _Description:

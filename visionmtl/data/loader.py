@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from functools import partial
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -13,17 +15,23 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from visionmtl.data.batch import collate
-from visionmtl.data.transforms import JointTransform
+from visionmtl.data.matched import MatchedDataset
+from visionmtl.data.mixture import MixtureDataset
+from visionmtl.data.transforms import Transform
 from visionmtl.types import Batch, MultiTaskDataset, Sample, TaskSpec
 
 TIMEOUT = 300
 """Seconds after which a batch that no worker delivers is an error."""
 
 
-class TransformedDataset(Dataset[Sample]):
-    """A data set and its transform, indexed by (epoch, index)."""
+Key = tuple[int, ...]
+"""(epoch, index), or (epoch, index, repeat) where a sample comes another time in an epoch."""
 
-    def __init__(self, dataset: MultiTaskDataset, transform: JointTransform, seed: int) -> None:
+
+class TransformedDataset(Dataset[Sample]):
+    """A data set and its transform, indexed by keys."""
+
+    def __init__(self, dataset: MultiTaskDataset, transform: Transform, seed: int) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
@@ -31,22 +39,24 @@ class TransformedDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
-        return self.transform(self.dataset[index], seed)
+    def __getitem__(self, key: Key) -> Sample:
+        seed = int(np.random.SeedSequence([self.seed, *key]).generate_state(1)[0])
+        return self.transform(self.dataset[key[1]], seed)
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index), in an order drawn from (seed, epoch); can start in mid-epoch.
+class EpochSampler(Sampler[list[Key]]):
+    """Batches of keys, in an order drawn from (seed, epoch); can start in mid-epoch.
 
     Training drops the last, smaller batch, unless it is the only one: batch norm needs full batches.
 
     Of several processes each has its part: in training of every batch, so that two with batches of 4 see together what
     one with batches of 8 sees; in evaluation of the samples, every one of which is in one part.
 
+    Of a mixture an epoch has what its ``draw`` gives; in evaluation no batch has samples of two sets, which may differ
+    in size.
+
     Args:
-        num_samples: of the data set.
+        dataset: the samples.
         batch_size: per process.
         seed: of the order.
         train: whether to shuffle, and to drop the last batch.
@@ -62,10 +72,12 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(
-        self, num_samples: int, batch_size: int, seed: int, train: bool, rank: int = 0, processes: int = 1
+        self, dataset: Sized, batch_size: int, seed: int, train: bool, rank: int = 0, processes: int = 1
     ) -> None:
+        num_samples = len(dataset)
         if train and processes > 1 and num_samples < processes:
             raise ValueError(f"{num_samples} training samples are too few for {processes} processes")
+        self.dataset = dataset
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
@@ -77,29 +89,58 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     def __len__(self) -> int:
         if not self.train:
-            return -(-len(range(self.rank, self.num_samples, self.processes)) // self.batch_size)
+            return sum(math.ceil(len(own) / self.batch_size) for own in self._shares())
         return max(1, self.num_samples // (self.batch_size * self.processes)) if self.num_samples else 0
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order, size = np.arange(self.num_samples), self.batch_size
-        if self.train:
-            size *= self.processes
-            order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, self.epoch]))).permutation(
-                order
-            )
+    def __iter__(self) -> Iterator[list[Key]]:
+        return self._training() if self.train else islice(self._evaluation(), self.start, None)
+
+    def _training(self) -> Iterator[list[Key]]:
+        epoch, size = self.epoch, self.batch_size * self.processes
+        if isinstance(self.dataset, MixtureDataset):
+            order = self.dataset.draw(self.seed, epoch)
         else:
-            order = order[self.rank :: self.processes]
-        for batch in range(self.start, len(self)):
-            indices = order[batch * size : (batch + 1) * size]
-            if self.train:
-                indices = np.array_split(indices, self.processes)[self.rank]
-            yield [(self.epoch, int(index)) for index in indices]
+            generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
+            order = generator.permutation(self.num_samples)
+        times = _times_before(order)
+        for first in range(self.start * size, len(self) * size, size):
+            batch = np.arange(first, min(first + size, self.num_samples))
+            own = np.array_split(batch, self.processes)[self.rank]
+            pairs = zip(order[own].tolist(), times[own].tolist(), strict=True)
+            yield [(epoch, index, repeat) if repeat else (epoch, index) for index, repeat in pairs]
+
+    def _evaluation(self) -> Iterator[list[Key]]:
+        for own in self._shares():
+            for first in range(0, len(own), self.batch_size):
+                yield [(self.epoch, index) for index in own[first : first + self.batch_size]]
+
+    def _shares(self) -> list[range]:
+        """What this process evaluates of each set."""
+        dataset = self.dataset
+        while isinstance(dataset, MatchedDataset):  # it keeps the samples and their order
+            dataset = dataset.dataset
+        sizes = dataset.sizes if isinstance(dataset, MixtureDataset) else [self.num_samples]
+        stops = np.cumsum(sizes).tolist()
+        starts = [stop - size for stop, size in zip(stops, sizes, strict=True)]
+        return [
+            range(start + (self.rank - start) % self.processes, stop, self.processes)
+            for start, stop in zip(starts, stops, strict=True)
+        ]
+
+
+def _times_before(order: np.ndarray) -> np.ndarray:
+    """How often each entry has come before."""
+    by_value = np.argsort(order, kind="stable")
+    first = np.searchsorted(order[by_value], order[by_value], side="left")
+    times = np.empty(len(order), np.int64)
+    times[by_value] = np.arange(len(order)) - first
+    return times
 
 
 def make_loader(
     dataset: MultiTaskDataset,
     tasks: Sequence[TaskSpec],
-    transform: JointTransform,
+    transform: Transform,
     *,
     batch_size: int,
     train: bool,
@@ -111,7 +152,7 @@ def make_loader(
 ) -> tuple[DataLoader[Batch], EpochSampler]:
     """A loader of ``Batch`` for one of several processes, and the sampler that sets its epoch and start."""
     cv2.setNumThreads(0)  # OpenCV's thread pool does not survive a fork
-    sampler = EpochSampler(len(dataset), batch_size, seed, train, rank, processes)
+    sampler = EpochSampler(dataset, batch_size, seed, train, rank, processes)
     loader: DataLoader[Batch] = DataLoader(
         TransformedDataset(dataset, transform, seed),  # type: ignore[arg-type]  # collate turns samples into a Batch
         batch_sampler=sampler,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -18,13 +16,9 @@ from visionmtl.config import (
     Config,
     ConstantWeightingConfig,
     CrossStitchConfig,
-    FolderData,
     IndependentSharingConfig,
     NDDRConfig,
 )
-from visionmtl.data.folder import FolderDataset
-from visionmtl.data.rooms import RoomsDataset
-from visionmtl.data.transforms import build_transform
 from visionmtl.engine.distributed import World
 from visionmtl.engine.finite import FiniteCheck
 from visionmtl.engine.optim import parameter_groups
@@ -34,30 +28,12 @@ from visionmtl.models.factory import create_model
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.models.sharing.penalty import soft_sharing_penalty
 from visionmtl.tasks import build_loss
-from visionmtl.types import MultiTaskDataset, TaskSpec
+from visionmtl.types import TaskSpec
 from visionmtl.weighting import WEIGHTINGS, ConstantWeighting, LossWeighting
 from visionmtl.yamlfile import shown
 
 M = TypeVar("M")
 _TYPES: dict[type, str] = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
-
-
-def build_dataset(config: Config, split: str) -> MultiTaskDataset:
-    """The ``train`` or ``val`` data set of a config, with its selected tasks in order."""
-    data = config.data
-    if isinstance(data, FolderData):
-        return FolderDataset(data.root, getattr(data, split), config.tasks)
-    part = getattr(data, split)
-    return RoomsDataset(part.samples, data.size, part.seed, config.tasks, part.drop_labels)
-
-
-def build_transforms(config: Config, tasks: Sequence[TaskSpec]) -> dict[str, Any]:
-    """The joint transforms of both splits."""
-    steps = config.data.transforms
-    return {
-        split: build_transform(tasks, getattr(steps, split), steps.zoom if split == "train" else "focal")
-        for split in ("train", "val")
-    }
 
 
 def build_model(config: Config, tasks: Sequence[TaskSpec]) -> MultiTaskModel:
@@ -116,8 +92,8 @@ def build_weighting(config: Config, tasks: Sequence[TaskSpec]) -> LossWeighting:
     if isinstance(section, ConstantWeightingConfig):
         _check_tasks("weighting.weights", section.weights, tasks)
         weights = [section.weights.get(spec.name, 1.0) for spec in tasks]
-        return _build("weighting", ConstantWeighting, [len(tasks)], {"weights": weights})
-    return _build("weighting", WEIGHTINGS[section.type], [len(tasks)], section.options)
+        return build_method("weighting", ConstantWeighting, [len(tasks)], {"weights": weights})
+    return build_method("weighting", WEIGHTINGS[section.type], [len(tasks)], section.options)
 
 
 def build_balance(config: Config, model: MultiTaskModel, weighting: LossWeighting, world: World) -> Balance | None:
@@ -132,7 +108,7 @@ def build_balance(config: Config, model: MultiTaskModel, weighting: LossWeightin
     if section is None:
         return None
     classes: dict[str, type[GradientBalancer]] = {**BALANCERS, "torchjd": TorchJDBalancer}
-    balancer = _build("balancing", classes[section.type], [], section.options)
+    balancer = build_method("balancing", classes[section.type], [], section.options)
     if not weighting.combines and not isinstance(balancer, Sum):
         raise ValueError(
             f"weighting {config.weighting.type} learns from steps that follow its own weights; it cannot be combined "
@@ -180,13 +156,7 @@ def _has_unreached(model: MultiTaskModel) -> bool:
     return any(p.requires_grad and id(p) not in reached for p in model.parameters())
 
 
-def fingerprint(dataset: MultiTaskDataset) -> str:
-    """A digest of sample ids and tasks, by which a resumed run knows its data."""
-    content = [[spec.to_dict() for spec in dataset.tasks], [dataset.sample_id(i) for i in range(len(dataset))]]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def _build(key: str, method: Callable[..., M], given: Sequence[Any], options: Mapping[str, Any]) -> M:
+def build_method(key: str, method: Callable[..., M], given: Sequence[Any], options: Mapping[str, Any]) -> M:
     """A method with the options of its config section ``key``."""
     parameters = inspect.signature(method).parameters.values()
     known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from visionmtl.config import Config, FolderData
+from visionmtl.config import Config, RoomsSource, sources
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.tasks import TASKS
 
@@ -15,6 +15,7 @@ def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any])
     tasks = [
         f"- **{spec.name}** ({spec.kind})" + (f": {', '.join(spec.classes)}" if spec.classes else "")
         + (f": 0 to {spec.max_depth:g} m" if spec.kind == "depth" else "")
+        + (f": 0 to {spec.max_disparity:g}" if spec.kind == "disparity" else "")
         for spec in model.tasks
     ]  # fmt: skip
     rows = [
@@ -22,8 +23,11 @@ def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any])
         for spec in model.tasks
         for key in TASKS[spec.kind].metric.higher_is_better_by_key
     ]
-    split = config.data.val if isinstance(config.data, FolderData) else "val"
-    data = f"`{config.data.root}`" if isinstance(config.data, FolderData) else "the procedural rooms of visionmtl"
+    parts = sources(config.data)
+    data = " and ".join(
+        "the procedural rooms of visionmtl" if isinstance(p, RoomsSource) else f"`{p.root}`" for p in parts
+    )
+    split = ", ".join(dict.fromkeys("val" if isinstance(p, RoomsSource) else p.val for p in parts))
     return "\n".join(
         [
             f"# {config.model.backbone.name}, {len(model.tasks)} tasks, {config.model.sharing.type} sharing",
@@ -33,7 +37,7 @@ def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any])
             "## Validation",
             "",
             f"On split `{split}` of {data}; the checkpoint was chosen on this split.",
-            "Shares, IoU and AP are in percent, angles in degrees, depth in metres.",
+            "Shares, IoU, F and AP are in percent, angles in degrees, depth in metres.",
             "",
             "| task | metric | value |",
             "|---|---|---|",

@@ -24,6 +24,7 @@ RESUMABLE = (
     "data.workers",
     "trainer.checkpoint_every",
     "trainer.epochs",
+    "trainer.eval_batch_size",
     "trainer.nonfinite",
     "trainer.max_skipped",
 )

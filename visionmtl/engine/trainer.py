@@ -18,16 +18,15 @@ from torch.utils.data import DataLoader
 from visionmtl.config import Config
 from visionmtl.configfile import dump_config
 from visionmtl.data.loader import close_loader, make_loader
+from visionmtl.data.mixture import MixtureDataset
 from visionmtl.engine.build import (
-    build_dataset,
     build_model,
     build_parameter_groups,
     build_parts,
     build_penalty,
-    build_transforms,
-    fingerprint,
 )
 from visionmtl.engine.checkpoint import load_checkpoint, remove_stray_files, save_checkpoint
+from visionmtl.engine.data import build_dataset, build_transforms, fingerprint
 from visionmtl.engine.distributed import World
 from visionmtl.engine.errors import Interrupted, NonFiniteLossError
 from visionmtl.engine.evaluator import PictureCollector, evaluate
@@ -103,7 +102,6 @@ class Trainer:
         self.fingerprint = fingerprint(self.train_set)
         transforms = build_transforms(config, self.tasks)
         shared: dict[str, Any] = {
-            "batch_size": options.batch_size,
             "seed": config.seed,
             "workers": config.data.workers,
             "pin_memory": self.device.type == "cuda",
@@ -111,9 +109,12 @@ class Trainer:
             "processes": self.world.size,
         }
         self.train_loader, self.sampler = make_loader(
-            self.train_set, self.tasks, transforms["train"], train=True, **shared
+            self.train_set, self.tasks, transforms["train"], batch_size=options.batch_size, train=True, **shared
         )
-        self.val_loader, _ = make_loader(self.val_set, self.tasks, transforms["val"], train=False, **shared)
+        eval_size = options.eval_batch_size or options.batch_size
+        self.val_loader, _ = make_loader(
+            self.val_set, self.tasks, transforms["val"], batch_size=eval_size, train=False, **shared
+        )
         self.num_batches = min(len(self.train_loader), limit_batches or len(self.train_loader))
         self.num_val_batches = min(len(self.val_loader), limit_batches or len(self.val_loader))
 
@@ -170,6 +171,8 @@ class Trainer:
         results: dict[str, Any] = {}
         options = self.config.trainer
         self._clock = time.perf_counter()
+        if isinstance(self.train_set, MixtureDataset):
+            say(self.console, self.train_set.shares())
         try:
             with StopRequest(alone=self.world.size == 1) as stop:
                 while (due := self.progress.evaluation_due(options)) or self.progress.epoch < options.epochs:

@@ -71,7 +71,8 @@ def _name(source: Path) -> str:
 def _from_config(path: str, overrides: Sequence[str]) -> tuple[MultiTaskModel, tuple[int, int]]:
     """The network of a config, not trained, and its input size; of the data set only the tasks are read."""
     from visionmtl.configfile import load_config
-    from visionmtl.engine.build import build_dataset, build_model
+    from visionmtl.engine.build import build_model
+    from visionmtl.engine.data import build_dataset
     from visionmtl.inspection.costs import input_size
 
     config = load_config(path, overrides)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from visionmtl.config import Config, RoomsData
+from visionmtl.config import Config, RoomsSource, sources
 from visionmtl.models.multitask import MultiTaskModel
 
 
@@ -100,11 +100,12 @@ def num_parameters(parameters: Iterable[nn.Parameter]) -> int:
 
 
 def input_size(config: Config) -> tuple[int, int] | None:
-    """Height and width of ``model.input_size``, else of the last training step that sets one, else of the rooms."""
+    """Height and width of ``model.input_size``, else that of the first set: of its last training step, or of rooms."""
     if config.model.input_size is not None:
         return config.model.input_size
-    for step in reversed(config.data.transforms.train):
+    source = sources(config.data)[0]
+    for step in reversed(source.transforms.train):
         if "size" in step:
             height, width = step["size"]
             return height, width
-    return config.data.size if isinstance(config.data, RoomsData) else None
+    return source.size if isinstance(source, RoomsSource) else None

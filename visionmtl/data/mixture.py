@@ -1,0 +1,166 @@
+"""Several data sets as one: their tasks and classes united, their samples drawn by size, evenly or in between."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from visionmtl.data.matched import MatchedDataset
+from visionmtl.types import MultiTaskDataset, Sample, TaskSpec
+
+
+class MixtureDataset:
+    """Data sets with different tasks, and different classes, behind one list of tasks.
+
+    With heads ``shared``, tasks of one name are one task. Its classes are those of all sets, matched by name; an
+    annotation speaks of the classes of its own set only (``known``), so that nothing is learnt about the others. The
+    range of depth is the largest. With ``per_set`` every set has its own tasks, named ``<set>_<task>``.
+
+    A sample of a set has no annotation for the tasks that its set lacks. Its id is ``<set>/<id>``.
+
+    Args:
+        sets: name -> data set, in order.
+        heads: ``shared`` or ``per_set``.
+        tasks: names of the wanted tasks, in the wanted order; all in the order of the sets by default.
+        temperature: T >= 1 in the share n^(1/T) / sum n^(1/T) of a set of n samples in an epoch: 1 draws by size,
+            infinity evenly, as in Aharoni et al. 2019, https://arxiv.org/abs/1907.05019, section 5.2.
+
+    Attributes:
+        tasks: the united tasks.
+        sizes: samples per set.
+        quotas: samples drawn per set and epoch; they add up to the number of all samples.
+
+    Raises:
+        ValueError: no sets, tasks of one name and different kinds, unknown tasks, a temperature below 1.
+    """
+
+    def __init__(
+        self,
+        sets: Mapping[str, MultiTaskDataset],
+        heads: str = "shared",
+        tasks: Sequence[str] | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        if not sets:
+            raise ValueError("data.sets: a mixture needs at least one set")
+        if not temperature >= 1:
+            raise ValueError(f"data.temperature: must be at least 1, got {temperature}")
+        united = _united(sets, heads)
+        names = list(united) if tasks is None else list(tasks)
+        if unknown := [name for name in names if name not in united]:
+            raise ValueError(f"tasks: unknown tasks {unknown}; the mixture has {', '.join(united)}")
+        self.names = list(sets)
+        self.tasks = [united[name] for name in names]
+        self._sets = [
+            MatchedDataset(dataset, [(own, united[to]) for to, own in _renamed(name, dataset, heads) if to in names])
+            for name, dataset in sets.items()
+        ]
+        self.sizes = [len(dataset) for dataset in self._sets]
+        if idle := [name for name, part in zip(self.names, self._sets, strict=True) if not part.tasks]:
+            raise ValueError(f"tasks: set {idle[0]!r} has none of {', '.join(names)}; leave it out")
+        self.quotas = _quotas(self.sizes, temperature)
+        self._starts: list[int] = np.cumsum([0, *self.sizes]).tolist()
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """The position of the set that sample ``index`` comes from, and the sample's index in it."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of a mixture of {len(self)}")
+        part = bisect_right(self._starts, index) - 1
+        return part, index - self._starts[part]
+
+    def sample_id(self, index: int) -> str:
+        part, own = self.locate(index)
+        return f"{self.names[part]}/{self._sets[part].sample_id(own)}"
+
+    def __getitem__(self, index: int) -> Sample:
+        part, own = self.locate(index)
+        return replace(self._sets[part][own], sample_id=self.sample_id(index))
+
+    def draw(self, seed: int, epoch: int) -> np.ndarray:
+        """The samples of an epoch in their order, int64 (len(self),); depends on the arguments alone.
+
+        A set is gone through in random order, and again in another, across epochs: no sample comes a second time before
+        all others of its set have come once.
+        """
+        origin = _generator(seed, 0, epoch).permutation(np.repeat(np.arange(len(self.sizes)), self.quotas))
+        order = np.empty(len(self), np.int64)
+        for part, (start, size, quota) in enumerate(zip(self._starts, self.sizes, self.quotas, strict=False)):
+            order[origin == part] = start + _endless(seed, part, size, epoch * quota, quota)
+        return order
+
+    def shares(self) -> str:
+        """How much of an epoch comes from which set, in a line."""
+        parts = (
+            f"{quota} ({quota / len(self):.0%}) from the {size} of {name}"
+            for name, quota, size in zip(self.names, self.quotas, self.sizes, strict=True)
+        )
+        return "samples of an epoch: " + ", ".join(parts)
+
+
+class MixtureTransform:
+    """The transform of each set, by the set's name, which is the first part of a sample's id."""
+
+    def __init__(self, transforms: Mapping[str, Callable[[Sample, int], Sample]]) -> None:
+        self._transforms = dict(transforms)
+
+    def __call__(self, sample: Sample, seed: int) -> Sample:
+        return self._transforms[sample.sample_id.partition("/")[0]](sample, seed)
+
+
+def _renamed(name: str, dataset: MultiTaskDataset, heads: str) -> list[tuple[str, TaskSpec]]:
+    """Name in the mixture and own task, of every task of a set."""
+    return [(spec.name if heads == "shared" else f"{name}_{spec.name}", spec) for spec in dataset.tasks]
+
+
+def _united(sets: Mapping[str, MultiTaskDataset], heads: str) -> dict[str, TaskSpec]:
+    """The tasks of all sets by their name in the mixture."""
+    united: dict[str, TaskSpec] = {}
+    for name, dataset in sets.items():
+        for to, own in _renamed(name, dataset, heads):
+            if to in united and heads == "per_set":  # task b_c of set a, task c of set a_b
+                raise ValueError(f"data.sets: two sets would have a task {to!r}; give set {name!r} another name")
+            before = united.setdefault(to, replace(own, name=to))
+            if before.kind != own.kind:
+                kinds = f"{own.kind} in set {name!r} and {before.kind} in another"
+                raise ValueError(f"data.sets: task {to!r} is {kinds}; choose tasks of each set, or heads: per_set")
+            united[to] = _joined(before, own)
+    return united
+
+
+def _joined(a: TaskSpec, b: TaskSpec) -> TaskSpec:
+    changes: dict[str, Any] = {"classes": tuple(dict.fromkeys((*a.classes, *b.classes)))}
+    for bound in ("max_depth", "max_disparity"):
+        changes[bound] = max(getattr(a, bound), getattr(b, bound))
+    return replace(a, **changes)
+
+
+def _quotas(sizes: Sequence[int], temperature: float) -> list[int]:
+    """Whole numbers that add up to that of all samples, by largest remainder.
+
+    The smallest set never gets less than its size, as T >= 1, so no quota is 0.
+    """
+    weights = np.array(sizes, float) ** (1 / temperature)
+    exact = weights / weights.sum() * sum(sizes)
+    quotas = np.floor(exact + 1e-6).astype(int)  # 3 samples of 10 must not become 2.9999999
+    missing = sum(sizes) - int(quotas.sum())
+    quotas[np.argsort(quotas - exact, kind="stable")[:missing]] += 1
+    return [int(quota) for quota in quotas]
+
+
+def _endless(seed: int, part: int, size: int, first: int, count: int) -> np.ndarray:
+    """Entries first .. first + count of endless permutations of 0 .. size - 1, one after another."""
+    rounds = range(first // size, (first + count - 1) // size + 1)
+    orders = np.concatenate([_generator(seed, 1 + part, number).permutation(size) for number in rounds])
+    begin = first - rounds[0] * size
+    return orders[begin : begin + count]
+
+
+def _generator(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))

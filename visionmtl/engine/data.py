@@ -1,0 +1,108 @@
+"""Config -> data sets and their transforms."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from visionmtl.config import Config, FolderSource, MixtureData, RoomsSource, Source, TransformsConfig
+from visionmtl.configfile import load_config
+from visionmtl.data.cache import CachedDataset
+from visionmtl.data.folder import FolderDataset, list_splits
+from visionmtl.data.mixture import MixtureDataset, MixtureTransform
+from visionmtl.data.rooms import RoomsDataset
+from visionmtl.data.sets import PACKINGS, identify
+from visionmtl.data.subset import cut_split, keep_labels, parse_split
+from visionmtl.data.transforms import JointTransform, Transform, build_transform
+from visionmtl.engine.build import build_method
+from visionmtl.types import MultiTaskDataset, TaskSpec
+
+SplitRole = Literal["train", "val"]
+
+
+def build_dataset(config: Config, split: SplitRole) -> MultiTaskDataset:
+    """The ``train`` or ``val`` data set of a config, with its selected tasks in order."""
+    data = config.data
+    if not isinstance(data, MixtureData):
+        return _open(data, split, config.tasks, config.seed, "data")
+    sets = {
+        part.name: _open(part, split, part.tasks, config.seed, f"data.sets.{i}") for i, part in enumerate(data.sets)
+    }
+    temperature = {"size": 1.0, "even": math.inf, "temperature": data.temperature}[data.sampling]
+    return MixtureDataset(sets, data.heads, config.tasks, temperature)
+
+
+def build_transforms(config: Config, tasks: Sequence[TaskSpec]) -> dict[str, Transform]:
+    """The joint transforms of both splits."""
+    data = config.data
+    splits: tuple[SplitRole, ...] = ("train", "val")
+    if not isinstance(data, MixtureData):
+        return {split: _transform(data.transforms, split, tasks) for split in splits}
+    return {
+        split: MixtureTransform({part.name: _transform(part.transforms, split, tasks) for part in data.sets})
+        for split in splits
+    }
+
+
+def open_folder(root: Path | str, split: str) -> MultiTaskDataset:
+    """A split of a data set on disk, whose packing is told from its files.
+
+    Raises:
+        ValueError: the folder looks like no packing, or it cannot be opened.
+    """
+    found = identify(root)
+    if found is None:
+        raise ValueError(f"{root}: no data set: no dataset.yaml, and none of the packings {', '.join(PACKINGS)}")
+    name = parse_split(split)[0]
+    return cut_split(FolderDataset(root, name) if found == "folder" else PACKINGS[found](root, name), split)
+
+
+def open_source(source: str) -> dict[str, MultiTaskDataset]:
+    """Every split of a data set on disk, or the two splits of a config, by name.
+
+    Raises:
+        ValueError: a folder that is no data set, or one of the splits cannot be opened.
+    """
+    if not Path(source).is_dir():
+        config = load_config(source)
+        return {"train": build_dataset(config, "train"), "val": build_dataset(config, "val")}
+    found = identify(source)
+    splits = list_splits(source) if found in (None, "folder") else PACKINGS[found].splits
+    if not splits:
+        raise ValueError(f"{source}: no data set, no folder in it has a folder rgb, and it looks like no known packing")
+    return {split: open_folder(source, split) for split in splits}
+
+
+def fingerprint(dataset: MultiTaskDataset) -> str:
+    """A digest of sample ids and tasks, by which a resumed run knows its data."""
+    content = [[spec.to_dict() for spec in dataset.tasks], [dataset.sample_id(i) for i in range(len(dataset))]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _open(source: Source, split: SplitRole, tasks: Sequence[str] | None, seed: int, key: str) -> MultiTaskDataset:
+    """One set, or a part of it, with the labels that the config leaves it."""
+    if isinstance(source, RoomsSource):
+        part = source.train if split == "train" else source.val
+        return RoomsDataset(part.samples, source.size, part.seed, tasks, part.drop_labels)
+    text = source.train if split == "train" else source.val
+    name = parse_split(text)[0]
+    dataset: MultiTaskDataset
+    if isinstance(source, FolderSource):
+        dataset = FolderDataset(source.root, name, tasks, derive_normals=source.derive_normals)
+        if source.cache is not None:
+            dataset = CachedDataset(dataset, Path(source.cache))
+    else:
+        dataset = build_method(key, PACKINGS[source.type], [source.root, name, tasks], source.options)
+    try:
+        dataset = cut_split(dataset, text)
+        return keep_labels(dataset, source.labels, seed) if split == "train" else dataset
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+def _transform(steps: TransformsConfig, split: SplitRole, tasks: Sequence[TaskSpec]) -> JointTransform:
+    return build_transform(tasks, getattr(steps, split), steps.zoom if split == "train" else "focal")
