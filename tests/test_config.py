@@ -5,18 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from visionmtl.config import (
-    Config,
-    FolderData,
-    FolderSet,
-    MixtureData,
-    PackedData,
-    PackedSet,
-    RoomsData,
-    RoomsSet,
-    sources,
-)
+from visionmtl.config import Config
 from visionmtl.configfile import parse_config
+from visionmtl.dataconfig import FolderData, FolderSet, MixtureData, PackedData, PackedSet, RoomsData, RoomsSet, sources
 from visionmtl.yamlfile import ConfigError
 
 BASE = """\

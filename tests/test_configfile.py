@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from visionmtl.config import Config, FolderData, FolderSet, MixtureData, PackedSet, RoomsData
+from visionmtl.config import Config
 from visionmtl.configfile import config_differences, dump_config, load_config, parse_config
+from visionmtl.dataconfig import FolderData, FolderSet, MixtureData, PackedSet, RoomsData
 from visionmtl.yamlfile import ConfigError
 
 BASE = """\

@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from visionmtl.config import Config, Section
+from visionmtl.config import Config
+from visionmtl.schema import Section
 from visionmtl.yamlfile import ConfigError, dump_yaml, load_yaml, parse_yaml, shown
 
 _OVERRIDE = re.compile(r"(?P<key>[A-Za-z0-9][\w-]*(?:\.[A-Za-z0-9][\w-]*)*)=(?P<value>.*)", re.DOTALL)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from visionmtl.balancing import BALANCERS
-from visionmtl.config import Config, PackedData, Section
+from visionmtl.config import Config
 from visionmtl.data.sets import PACKINGS
 from visionmtl.data.steps import STEPS
+from visionmtl.dataconfig import PackedData
+from visionmtl.schema import Section
 from visionmtl.tasks import TASKS
 from visionmtl.weighting import WEIGHTINGS
 
@@ -77,7 +79,8 @@ def test_every_step_is_there_with_its_parameters() -> None:
 
 
 def test_every_loss_and_head_is_there_with_its_options() -> None:
-    heads = {"semseg, depth, normals": ("semseg", "depth", "normals"), "detection": ("detection",)}
+    dense = [kind for kind in TASKS if kind != "detection"]
+    heads = {", ".join(dense): dense, "detection": ["detection"]}
     for start, kinds in heads.items():
         (line,) = (line for line in LINES if line.startswith(f"| {start} | `channels`"))
         for kind in kinds:

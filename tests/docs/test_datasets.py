@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from visionmtl.config import PackedData
 from visionmtl.configfile import parse_config
 from visionmtl.data.sets import PACKINGS
+from visionmtl.dataconfig import PackedData
 
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text("utf-8")
 CONFIGS = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "model:" in block]

@@ -3,7 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from visionmtl.config import Config, RoomsSource, sources
+from visionmtl.config import Config
+from visionmtl.dataconfig import RoomsSource, sources
 from visionmtl.engine.build import build_model
 from visionmtl.engine.card import model_card
 from visionmtl.engine.data import build_dataset

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionmtl.config import Config, PackedSource, sources
+from visionmtl.config import Config
 from visionmtl.data.cache import CachedDataset
 from visionmtl.data.folder import FolderDataset
 from visionmtl.data.matched import match_model
@@ -17,6 +17,7 @@ from visionmtl.data.mixture import MixtureDataset
 from visionmtl.data.rooms import RoomsDataset
 from visionmtl.data.sets import PACKINGS
 from visionmtl.data.subset import Subset
+from visionmtl.dataconfig import PackedSource, sources
 from visionmtl.engine.data import build_dataset, build_transforms, fingerprint, open_folder, open_source
 from visionmtl.types import DenseTarget, MultiTaskDataset, Sample, TaskSpec
 

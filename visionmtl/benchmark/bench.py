@@ -18,8 +18,9 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from visionmtl.config import Config, FolderSource, sources
+from visionmtl.config import Config
 from visionmtl.data.loader import EpochSampler, TransformedDataset, make_loader
+from visionmtl.dataconfig import FolderSource, sources
 from visionmtl.engine.build import build_model
 from visionmtl.engine.data import build_dataset, build_transforms
 from visionmtl.engine.trainer import Trainer

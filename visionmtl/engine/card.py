@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from visionmtl.config import Config, RoomsSource, sources
+from visionmtl.config import Config
+from visionmtl.dataconfig import RoomsSource, sources
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.tasks import TASKS
 

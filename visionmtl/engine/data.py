@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from visionmtl.config import Config, FolderSource, MixtureData, RoomsSource, Source, TransformsConfig
+from visionmtl.config import Config
 from visionmtl.configfile import load_config
 from visionmtl.data.cache import CachedDataset
 from visionmtl.data.folder import FolderDataset, list_splits
@@ -18,6 +18,7 @@ from visionmtl.data.rooms import RoomsDataset
 from visionmtl.data.sets import PACKINGS, identify
 from visionmtl.data.subset import cut_split, keep_labels, parse_split
 from visionmtl.data.transforms import JointTransform, Transform, build_transform
+from visionmtl.dataconfig import FolderSource, MixtureData, RoomsSource, Source, TransformsConfig
 from visionmtl.engine.build import build_method
 from visionmtl.types import MultiTaskDataset, TaskSpec
 

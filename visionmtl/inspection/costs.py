@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from visionmtl.config import Config, RoomsSource, sources
+from visionmtl.config import Config
+from visionmtl.dataconfig import RoomsSource, sources
 from visionmtl.models.multitask import MultiTaskModel
 
 
