@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from visionmtl.data.loader import make_loader
+from visionmtl.data.mixture import MixtureDataset
 from visionmtl.data.rooms import RoomsDataset
 from visionmtl.data.transforms import build_transform
 from visionmtl.engine.evaluator import PictureCollector, evaluate
@@ -71,6 +72,14 @@ def test_tasks_without_truth_are_nan(model: MultiTaskModel) -> None:
     assert np.isnan(results["normals"]["mean"])
     assert np.isnan(results["detection"]["map"])
     assert results["samples"] == {"total": 2, "semseg": 2, "depth": 2, "normals": 0, "detection": 0}
+
+
+def test_every_set_of_a_mixture_has_its_share_of_the_pictures(model: MultiTaskModel) -> None:
+    mixture = MixtureDataset({"a": RoomsDataset(5, (64, 64)), "b": RoomsDataset(4, (64, 64), seed=1)})
+    collector = PictureCollector(model, 3, mixture)
+    evaluate(model, batches(2, mixture), CPU, on_batch=collector)
+    expected = [mixture[index].image for index in (0, 1, 5)]
+    assert all(np.array_equal(row[0], image) for row, image in zip(collector.rows, expected, strict=True))
 
 
 def test_pictures_have_truth_and_prediction_of_every_task(model: MultiTaskModel) -> None:

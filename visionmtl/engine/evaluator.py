@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visionmtl.data.mixture import MixtureDataset
 from visionmtl.inference import Size, evaluation_mode, infer
 from visionmtl.metrics.multitask import MultiTaskMetrics
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.tasks import TASKS
-from visionmtl.types import Batch, Detections, TaskSpec
+from visionmtl.types import Batch, Detections, MultiTaskDataset, TaskSpec
 
 PICTURE_SCORE = 0.5
 """Detections below this score are left out of pictures."""
@@ -80,15 +81,26 @@ def _confident(prediction: Tensor | Detections) -> Tensor | Detections:
 
 
 class PictureCollector:
-    """Draws the first samples of an evaluation: image, then truth and prediction of every task."""
+    """Draws the first samples of an evaluation: image, then truth and prediction of every task.
 
-    def __init__(self, model: MultiTaskModel, count: int) -> None:
+    Args:
+        model: whose tasks are drawn.
+        count: how many samples.
+        dataset: what is evaluated; of a mixture each set has its share of the samples.
+    """
+
+    def __init__(self, model: MultiTaskModel, count: int, dataset: MultiTaskDataset | None = None) -> None:
         self.tasks = model.tasks
-        self.count = count
         self.rows: list[list[np.ndarray]] = []
+        sets = dataset.names if isinstance(dataset, MixtureDataset) else [""]
+        self._left = {name: len(range(i, count, len(sets))) for i, name in enumerate(sets)}
 
     def __call__(self, batch: Batch, predictions: dict[str, Any]) -> None:
-        for i in range(min(len(batch.images), self.count - len(self.rows))):
+        for i, sample_id in enumerate(batch.sample_ids):
+            part = sample_id.partition("/")[0] if len(self._left) > 1 else next(iter(self._left))
+            if not self._left[part]:
+                continue
+            self._left[part] -= 1
             image = batch.images[i].permute(1, 2, 0).cpu().numpy()
             row = [image]
             for spec in self.tasks:

@@ -319,7 +319,7 @@ class Trainer:
 
     def _evaluate(self, stop: StopRequest) -> dict[str, Any]:
         progress, model = self.progress, self.evaluated_model
-        pictures = PictureCollector(model, self.config.logging.pictures if self.world.is_main else 0)
+        pictures = PictureCollector(model, self.config.logging.pictures if self.world.is_main else 0, self.val_set)
         self.world.broadcast_(model.buffers())
         with ProgressBar(self.console, "evaluate", self.num_val_batches) as advance:
 
