@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import cv2
 import numpy as np
@@ -98,10 +98,19 @@ class SemSegResult(TaskResult):
 
 
 @dataclass(eq=False)
-class DepthResult(TaskResult):
-    """Depth float32 (H, W) in metres. Written as 16-bit PNG in millimetres (0 beyond 65.535 m), and in colours."""
+class RangeResult(TaskResult):
+    """A positive number per pixel, float32 (H, W).
 
-    metres: np.ndarray
+    Written as 16-bit PNG, round(``units`` x) and 0 where that is too large, and in colours.
+    """
+
+    values: np.ndarray
+    units: ClassVar[int]
+
+    @staticmethod
+    def paint(values: np.ndarray, valid: np.ndarray | None = None, most: float | None = None, /) -> np.ndarray:
+        """A picture uint8 (H, W, 3), near is warm."""
+        raise NotImplementedError
 
     @staticmethod
     def finish(output: Tensor, resampled: bool) -> Tensor:
@@ -111,52 +120,45 @@ class DepthResult(TaskResult):
     def from_prediction(cls, spec: TaskSpec, prediction: Tensor) -> Self:
         return cls(prediction[0].cpu().numpy())
 
-    @staticmethod
-    def draw_target(
-        spec: TaskSpec, target: DenseTarget, image: np.ndarray, max_value: float | None = None
-    ) -> np.ndarray:
-        return draw_depth(target.value, target.valid, max_value)
-
-    def draw(self, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
-        return draw_depth(self.metres, None, max_value)
-
-    def scaled(self, scale: float) -> Self:
-        return type(self)(_shrunk(self.metres, scale))
-
-    def save(self, folder: Path, stem: str, source: Result) -> None:
-        _save_16_bits(folder / f"{stem}.png", self.metres, 1000)
-        save_image(folder / f"{stem}_color.png", draw_depth(self.metres))
-
-
-@dataclass(eq=False)
-class DisparityResult(TaskResult):
-    """Disparity float32 (H, W), larger is nearer. Written as 16-bit PNG, round(256 d) (0 from 256), and in colours."""
-
-    disparity: np.ndarray
-
-    @staticmethod
-    def finish(output: Tensor, resampled: bool) -> Tensor:
-        return output.float()
-
     @classmethod
-    def from_prediction(cls, spec: TaskSpec, prediction: Tensor) -> Self:
-        return cls(prediction[0].cpu().numpy())
-
-    @staticmethod
     def draw_target(
-        spec: TaskSpec, target: DenseTarget, image: np.ndarray, max_value: float | None = None
+        cls, spec: TaskSpec, target: DenseTarget, image: np.ndarray, max_value: float | None = None
     ) -> np.ndarray:
-        return draw_disparity(target.value, target.valid, max_value)
+        return cls.paint(target.value, target.valid, max_value)
 
     def draw(self, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
-        return draw_disparity(self.disparity, None, max_value)
+        return self.paint(self.values, None, max_value)
 
     def scaled(self, scale: float) -> Self:
-        return type(self)(_shrunk(self.disparity, scale))
+        return type(self)(_shrunk(self.values, scale))
 
     def save(self, folder: Path, stem: str, source: Result) -> None:
-        _save_16_bits(folder / f"{stem}.png", self.disparity, 256)
-        save_image(folder / f"{stem}_color.png", draw_disparity(self.disparity))
+        _save_16_bits(folder / f"{stem}.png", self.values, self.units)
+        save_image(folder / f"{stem}_color.png", self.paint(self.values))
+
+
+class DepthResult(RangeResult):
+    """Depth in metres, written in millimetres (0 beyond 65.535 m)."""
+
+    units = 1000
+    paint = staticmethod(draw_depth)
+
+    @property
+    def metres(self) -> np.ndarray:
+        """float32 (H, W)."""
+        return self.values
+
+
+class DisparityResult(RangeResult):
+    """Disparity in the unit of the data set, larger is nearer; written in 1/256 of it (0 from 256 on)."""
+
+    units = 256
+    paint = staticmethod(draw_disparity)
+
+    @property
+    def disparity(self) -> np.ndarray:
+        """float32 (H, W)."""
+        return self.values
 
 
 @dataclass(eq=False)
