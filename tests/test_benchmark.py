@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import nn
 from visionmtl.benchmark import add_arguments, run, training
 from visionmtl.benchmark.bench import Bench, medians
 from visionmtl.benchmark.schemes import TrainingStep
-from visionmtl.benchmark.sections import ON_REQUEST, SECTIONS, benchmark
+from visionmtl.benchmark.sections import ON_REQUEST, SECTIONS, _drawn, benchmark
 from visionmtl.benchmark.table import table
 from visionmtl.benchmark.training import BareLoop, repeated, trainer_loop
 from visionmtl.config import Config
@@ -79,6 +80,18 @@ def test_sections_have_their_keys(results: dict[str, Any]) -> None:
     assert list(results["sharing"]["single_ms"]) == TASKS
     assert set(results["train_step"]) >= {"framework", "bare", "ratio", "quartiles"}
     assert results["evaluation"]["images"] == 4
+
+
+def test_reading_alone_takes_of_every_set_what_training_takes() -> None:
+    sets = ", ".join(
+        f"{{type: rooms, name: {name}, size: [64, 96], train: {{samples: {n}}}}}" for name, n in (("a", 9), ("b", 3))
+    )
+    mixed = config(f"data={{type: mixture, workers: 0, sampling: even, sets: [{sets}]}}")
+    with Bench(mixed, CPU, repeats=1) as bench:
+        data = bench.uncached
+        drawn = _drawn(bench, 24)  # two epochs of 12
+        assert [sum(data.sample_id(i).startswith(name) for i in drawn) for name in "ab"] == [12, 12]
+        assert drawn[:2] == [i for batch in islice(bench.train_loader(0)[1], 1) for _, i, *_ in batch]
 
 
 def test_parameters_and_macs_add_up(results: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Any data set as one in the folder format: readable everywhere, quick to cache, easy to look at.
 
 Images that are files of their own are copied byte by byte, others become PNG. Labels keep their values, but for the
-rounding of the files: depth to ``scale``, normals to 8 bits per component.
+rounding of the files: depth and disparity to ``scale``, normals to 8 bits per component.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 def convert(
     splits: dict[str, MultiTaskDataset], destination: Path, name: str, tasks: Sequence[str] | None = None
 ) -> list[tuple[str, str]]:
-    """Write data sets as the splits of one in the folder format.
+    """Write data sets as the splits of one in the folder format. The camera is kept where all samples have the same.
 
     ``dataset.yaml`` comes last: without it a folder is no data set, so an interrupted conversion is not taken for one.
 
@@ -87,14 +87,15 @@ def convert(
         writer = _Writer(destination / split, specs)
         for index in track(range(len(dataset)), f"converting {split}", transient=True):
             try:
-                cameras.add(writer.add(dataset, index))
+                camera = writer.add(dataset, index)
+                if len(cameras) < 2:  # two are too many already
+                    cameras.add(camera)
             except ValueError as error:
                 faults.append((dataset.sample_id(index), str(error)))
         writer.close()
-    camera = cameras.pop() if len(cameras) == 1 else None  # the format has one camera for all
     description: dict[str, Any] = {"name": name, "tasks": [_entry(spec) for spec in specs]}
-    if camera is not None:
-        description["camera"] = dict(vars(camera))
+    if len(cameras) == 1 and (shared := cameras.pop()) is not None:  # the format has one camera for all
+        description["camera"] = dict(vars(shared))
     (destination / "dataset.yaml").write_text(dump_yaml(description), encoding="utf-8")
     return faults
 
@@ -152,9 +153,15 @@ class _Writer:
 
 def _image_file(dataset: MultiTaskDataset, index: int) -> Path | None:
     """The file of a sample's image, if it has one of its own."""
+    from visionmtl.data.cache import CachedDataset
     from visionmtl.data.folder import FolderDataset
     from visionmtl.data.sets.base import PackedDataset
+    from visionmtl.data.subset import Subset
 
+    if isinstance(dataset, Subset):
+        return _image_file(dataset.dataset, dataset.position(index))
+    if isinstance(dataset, CachedDataset):
+        return _image_file(dataset.dataset, index)
     if isinstance(dataset, FolderDataset):
         return dataset.image_path(index)
     return dataset.image_file(dataset.sample_id(index)) if isinstance(dataset, PackedDataset) else None
@@ -193,7 +200,10 @@ def _labels(spec: TaskSpec, target: DenseTarget) -> np.ndarray:
 
 
 def _range(spec: TaskSpec, target: DenseTarget) -> np.ndarray:
-    codes = np.clip(np.rint(target.value / _step(spec)), 1, 65535)
+    step, highest = _step(spec), spec.max_depth or spec.max_disparity
+    last = round(highest / step)
+    last -= last * step > highest  # what is rounded up beyond the range would come back as invalid
+    codes = np.clip(np.rint(target.value / step), 1, last)
     return np.where(target.valid, codes, 0).astype(np.uint16)
 
 

@@ -135,6 +135,11 @@ def test_depth_and_disparity_keep_the_range_of_the_data() -> None:
     assert match_model(far, MODEL).tasks == [TaskSpec.depth(80), TaskSpec.disparity(200)]  # the model's order
 
 
+def test_edges_keep_the_tolerance_of_the_data() -> None:
+    data = One(it=(TaskSpec.edge(0.011), DenseTarget(np.zeros((1, 4), np.uint8), VALID)))
+    assert match_model(data, [TaskSpec.edge(0.0075)]).tasks == [TaskSpec.edge(0.011)]
+
+
 def test_tasks_to_evaluate() -> None:
     dataset = One(
         a=(TaskSpec.normals(), DenseTarget(np.zeros((1, 4, 3), np.float32), VALID)),

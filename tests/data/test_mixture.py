@@ -164,6 +164,18 @@ def test_shared_heads_unite_the_classes_by_name() -> None:
     assert "normals" in b
 
 
+def test_ranges_and_tolerances_are_the_largest() -> None:
+    one = Grey(1, TaskSpec.depth(10), TaskSpec.edge(0.011), TaskSpec.disparity(90))
+    other = Grey(1, TaskSpec.disparity(128), TaskSpec.depth(8), TaskSpec.edge(0.0075))
+    data = MixtureDataset({"one": one, "other": other})
+    assert data.tasks == [TaskSpec.depth(10), TaskSpec.edge(0.011), TaskSpec.disparity(128)]
+    assert data.own_tasks() == [
+        ("one", TaskSpec.disparity(90)),
+        ("other", TaskSpec.depth(8)),
+        ("other", TaskSpec.edge(0.0075)),
+    ]
+
+
 def test_heads_per_set() -> None:
     sets = {"near": Grey(2, SEMSEG_A, TaskSpec.depth(10)), "far": Grey(3, SEMSEG_B, TaskSpec.depth(80))}
     data = MixtureDataset(sets, "per_set")

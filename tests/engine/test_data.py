@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +19,14 @@ from visionmtl.data.rooms import RoomsDataset
 from visionmtl.data.sets import PACKINGS
 from visionmtl.data.subset import Subset
 from visionmtl.dataconfig import PackedSource, sources
-from visionmtl.engine.data import build_dataset, build_transforms, fingerprint, open_folder, open_source
+from visionmtl.engine.data import (
+    build_dataset,
+    build_splits,
+    build_transforms,
+    fingerprint,
+    open_folder,
+    open_source,
+)
 from visionmtl.types import DenseTarget, MultiTaskDataset, Sample, TaskSpec
 
 MakeConfig = Callable[..., Config]
@@ -270,6 +278,20 @@ def test_fingerprints(make_config: MakeConfig, mixture: tuple[str, ...]) -> None
     assert len({of(), of("tasks=[depth, semseg]"), of("data.sets.0.train='train[:5]'"), of("data.sets.1.name=b")}) == 4
 
 
+def test_the_fingerprint_of_a_mixture_knows_the_classes_and_ranges_of_its_sets(
+    make_config: MakeConfig, root: Path, tmp_path: Path
+) -> None:
+    """Also where those of all sets together are the same."""
+    shutil.copytree(root, tmp_path / "b")
+    sets = ", ".join(f"{{type: folder, name: {path.name}, root: {path}}}" for path in (root, tmp_path / "b"))
+    config = make_config(f"data={{type: mixture, sets: [{sets}]}}", "tasks=null", "model.heads={}")
+    before = build_dataset(config, "train")
+    (tmp_path / "b" / "dataset.yaml").write_text(YAML.replace("max_depth: 10.0", "max_depth: 5.0"))
+    after = build_dataset(config, "train")
+    assert before.tasks == after.tasks
+    assert fingerprint(before) != fingerprint(after)
+
+
 def test_a_mixture_as_the_eval_command_sees_it(make_config: MakeConfig, mixture: tuple[str, ...]) -> None:
     val = build_dataset(make_config(*mixture), "val")
     matched = match_model(val, [TaskSpec.depth(5), TaskSpec.semseg(["tree", "road", "car", "sky"])])
@@ -278,6 +300,54 @@ def test_a_mixture_as_the_eval_command_sees_it(make_config: MakeConfig, mixture:
     own: Any = val[0].targets["semseg"]
     assert np.array_equal(np.array([1, 2, 0])[own.value], target.value)
     assert target.known.tolist() == [True, True, True, False]
+
+
+# Both splits
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """NYUv2 in the MTAN packing, depth for validation only, classes for training only."""
+    arrays = {
+        "image": np.zeros((6, 8, 3)),
+        "label": np.full((6, 8), 11),
+        "depth": np.ones((6, 8)),
+        "normal": np.full((6, 8, 3), (0.0, -1.0, 0.0)),
+    }
+    for split, absent in (("train", "depth"), ("val", "label")):
+        for name in arrays.keys() - {absent}:
+            (tmp_path / "nyu" / split / name).mkdir(parents=True)
+            np.save(tmp_path / "nyu" / split / name / "0.npy", arrays[name])
+    return tmp_path / "nyu"
+
+
+def test_validation_has_the_tasks_of_training(make_config: MakeConfig, packed: Path) -> None:
+    config = make_config(f"data={{type: nyuv2_mtan, root: {packed}}}", "tasks=null", "model.heads={}")
+    train, val = build_splits(config)
+    assert (names(train), names(build_dataset(config, "val"))) == (["semseg", "normals"], ["depth", "normals"])
+    assert names(val) == ["normals"]
+    assert list(val[0].targets) == ["normals"]
+    transform = build_transforms(config, train.tasks)["val"]
+    assert list(transform(val[0], 0).targets) == ["normals"]
+
+
+def test_validation_has_the_class_ids_of_training(make_config: MakeConfig, packed: Path, root: Path) -> None:
+    """A mixture whose first set has no classes in validation: the second's must not become the first ids."""
+    for split in ("train", "val"):
+        (root / split / "edge").rename(root / split / "semseg")
+    (root / "dataset.yaml").write_text("name: x\ntasks: [{name: semseg, kind: semseg, classes: [wall, bed]}]\n")
+    sets = f"[{{type: nyuv2_mtan, name: a, root: {packed}}}, {{type: folder, name: b, root: {root}}}]"
+    config = make_config(f"data={{type: mixture, sets: {sets}}}", "tasks=null", "model.heads={}")
+    train, val = build_splits(config)
+    assert build_dataset(config, "val").tasks != train.tasks
+    classes = next(spec.classes for spec in train.tasks if spec.name == "semseg")
+    target: Any = val[1].targets["semseg"]
+    assert {classes[i] for i in np.unique(target.value)} == {"wall"}
+    assert [name for name, known in zip(classes, target.known, strict=True) if known] == ["bed", "wall"]
+
+
+def test_splits_of_equal_tasks_are_those_of_the_config(folder_config: MakeConfig) -> None:
+    assert all(isinstance(dataset, FolderDataset) for dataset in build_splits(folder_config()))
 
 
 # Data sets by folder or config

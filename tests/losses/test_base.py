@@ -192,3 +192,18 @@ def test_counting_waits_for_nothing(loss: TaskLoss) -> None:
     counts = moved.counts(moved.prepare(targets, SIZE))
     assert counts.is_meta
     assert counts.shape == (loss.num_counts,)
+
+
+@every
+@pytest.mark.parametrize("known", [False, True], ids=["all classes", "some classes"])
+def test_no_value_is_read_on_the_host(loss: TaskLoss, known: bool) -> None:
+    """Forward or backward: on a GPU the host would wait there. (Derivatives do it too, that of prod() for one.)"""
+    prediction, targets, _ = make_case(loss)
+    if known and isinstance(loss, CrossEntropyLoss | FCOSLoss) and not getattr(loss, "label_smoothing", 0.0):
+        targets.known = torch.ones(6, K, dtype=torch.bool)
+    ready = loss.prepare(targets, SIZE)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        loss(prediction, ready, loss.counts(ready)).backward()
+    calls = {event.name for event in profile.events()}
+    assert any(name.endswith("Backward0") for name in calls)
+    assert not calls & {"aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal"}

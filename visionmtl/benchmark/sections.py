@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from typing import Any
 
 import torch
@@ -19,10 +19,10 @@ from visionmtl.benchmark.bench import BATCHES, Bench, medians
 from visionmtl.benchmark.schemes import measure_schemes
 from visionmtl.benchmark.training import measure_train_step, repeated, trainer_loop
 from visionmtl.config import Config
-from visionmtl.data.loader import close_loader
+from visionmtl.data.loader import EpochSampler, close_loader
 from visionmtl.engine.evaluator import evaluate
 from visionmtl.inspection.costs import count_macs
-from visionmtl.types import Batch
+from visionmtl.types import Batch, MultiTaskDataset
 
 
 def measure_memory(bench: Bench) -> dict[str, Any]:
@@ -70,25 +70,30 @@ def measure_size(bench: Bench) -> dict[str, Any]:
 
 
 def measure_data(bench: Bench) -> dict[str, Any]:
-    """The training loader alone: reading, augmenting and collating; and reading the same files alone, without cache."""
-    count = BATCHES * bench.config.trainer.batch_size
+    """The training loader alone: reading, augmenting, collating; and only reading as many samples, without cache."""
+    size = bench.config.trainer.batch_size
+    count = BATCHES * size
     with _stream(bench, 0) as stream:
-        works = {"decoding": partial(_read, bench, count), "one_core": partial(_take, stream, BATCHES)}
-        times = bench.in_turn(works, warm_up=1)
+        reading = partial(_read, bench.uncached, _drawn(bench, count))
+        times = bench.in_turn({"decoding": reading, "one_core": partial(_take, stream, BATCHES)}, warm_up=1)
     rates = {f"{name}_images_per_s": [count / seconds for seconds in values] for name, values in times.items()}
     rates["ratio"] = [decoding / loader for decoding, loader in zip(*times.values(), strict=True)]
     block = max(BATCHES, 2 * bench.workers)  # workers deliver in bursts: a block holds all that they fetch ahead
     with _stream(bench, bench.workers) as stream:
         seconds = bench.in_turn({"configured": partial(_take, stream, block)}, warm_up=1)["configured"]
-    size = bench.config.trainer.batch_size
     rates["configured_images_per_s"] = [block * size / value for value in seconds]
     return {"workers": bench.workers, **medians(rates)}
 
 
-def _read(bench: Bench, count: int) -> None:
-    """Read training samples one by one, in the order of their ids."""
-    for index in range(count):
-        bench.uncached[index % len(bench.uncached)]
+def _drawn(bench: Bench, count: int) -> list[int]:
+    """The first training samples of a run: of every set of a mixture as many as training takes."""
+    sampler = EpochSampler(bench.uncached, 1, bench.config.seed, train=True)
+    return [index for ((_, index, *_),) in islice(cycle(sampler), count)]
+
+
+def _read(dataset: MultiTaskDataset, indices: Iterable[int]) -> None:
+    for index in indices:
+        dataset[index]
 
 
 def _take(stream: Iterator[Batch], batches: int) -> None:

@@ -26,7 +26,7 @@ from visionmtl.data.folder import FolderDataset
 from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample, Target, TaskSpec
 
 VERSION = 1
-"""Of the files; part of the digest that names a cache."""
+"""Part of the digest that names a cache; to be raised when its files change, or what is read from a picture."""
 
 _IMAGE = "rgb.image"
 """The part that holds the images; no task has a dot in its name."""

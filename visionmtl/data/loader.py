@@ -15,8 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from visionmtl.data.batch import collate
-from visionmtl.data.matched import MatchedDataset
-from visionmtl.data.mixture import MixtureDataset
+from visionmtl.data.mixture import MixtureDataset, mixture_of
 from visionmtl.data.transforms import Transform
 from visionmtl.types import Batch, MultiTaskDataset, Sample, TaskSpec
 
@@ -116,10 +115,8 @@ class EpochSampler(Sampler[list[Key]]):
 
     def _shares(self) -> list[range]:
         """What this process evaluates of each set."""
-        dataset = self.dataset
-        while isinstance(dataset, MatchedDataset):  # it keeps the samples and their order
-            dataset = dataset.dataset
-        sizes = dataset.sizes if isinstance(dataset, MixtureDataset) else [self.num_samples]
+        mixture = mixture_of(self.dataset)
+        sizes = mixture.sizes if mixture else [self.num_samples]
         stops = np.cumsum(sizes).tolist()
         starts = [stop - size for stop, size in zip(stops, sizes, strict=True)]
         return [

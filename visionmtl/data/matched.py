@@ -25,7 +25,7 @@ class MatchedDataset:
     """
 
     def __init__(self, dataset: MultiTaskDataset, pairs: Sequence[tuple[TaskSpec, TaskSpec]]) -> None:
-        self.dataset = dataset
+        self.dataset, self.pairs = dataset, list(pairs)
         self.tasks = [wanted for _, wanted in pairs]
         self._own = {wanted.name: own.name for own, wanted in pairs}
         self._maps = {wanted.name: _class_map(own, wanted) for own, wanted in pairs}
@@ -76,7 +76,7 @@ def match_model(
 ) -> MatchedDataset:
     """A data set for the evaluation of a model: tasks are matched by name, classes by name within them.
 
-    Depth and disparity keep the data set's range.
+    Depth and disparity keep the data set's range, and edges its tolerance.
 
     Args:
         dataset: what it reads from.
@@ -95,9 +95,9 @@ def match_model(
         common = [spec for spec in common if spec.name in names]
     if not common:
         raise ValueError(f"model and data have no task in common; {listed}")
-    ranged = ("depth", "disparity")
+    measured = ("depth", "disparity", "edge")  # in the data set's own way
     pairs = [
-        (own[spec.name], own[spec.name] if spec.kind == own[spec.name].kind and spec.kind in ranged else spec)
+        (own[spec.name], own[spec.name] if spec.kind == own[spec.name].kind and spec.kind in measured else spec)
         for spec in common
     ]
     return MatchedDataset(dataset, pairs)

@@ -18,7 +18,8 @@ class MixtureDataset:
 
     With heads ``shared``, tasks of one name are one task. Its classes are those of all sets, matched by name; an
     annotation speaks of the classes of its own set only (``known``), so that nothing is learnt about the others. The
-    range of depth is the largest. With ``per_set`` every set has its own tasks, named ``<set>_<task>``.
+    range of depth, and the tolerance of edges, is the largest. With ``per_set`` every set has its own tasks, named
+    ``<set>_<task>``.
 
     A sample of a set has no annotation for the tasks that its set lacks. Its id is ``<set>/<id>``.
 
@@ -95,6 +96,15 @@ class MixtureDataset:
             order[origin == part] = start + _endless(seed, part, size, epoch * quota, quota)
         return order
 
+    def own_tasks(self) -> list[tuple[str, TaskSpec]]:
+        """Set and task, where a set has other classes, or another range, than the task of the mixture."""
+        return [
+            (name, own)
+            for name, dataset in zip(self.names, self._sets, strict=True)
+            for own, united in dataset.pairs
+            if replace(own, name=united.name) != united
+        ]
+
     def shares(self) -> str:
         """How much of an epoch comes from which set, in a line."""
         parts = (
@@ -112,6 +122,13 @@ class MixtureTransform:
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         return self._transforms[sample.sample_id.partition("/")[0]](sample, seed)
+
+
+def mixture_of(dataset: object) -> MixtureDataset | None:
+    """The mixture that a data set is, or whose samples it shows in their order; None where it is none."""
+    while isinstance(dataset, MatchedDataset):
+        dataset = dataset.dataset
+    return dataset if isinstance(dataset, MixtureDataset) else None
 
 
 def _renamed(name: str, dataset: MultiTaskDataset, heads: str) -> list[tuple[str, TaskSpec]]:
@@ -136,7 +153,7 @@ def _united(sets: Mapping[str, MultiTaskDataset], heads: str) -> dict[str, TaskS
 
 def _joined(a: TaskSpec, b: TaskSpec) -> TaskSpec:
     changes: dict[str, Any] = {"classes": tuple(dict.fromkeys((*a.classes, *b.classes)))}
-    for bound in ("max_depth", "max_disparity"):
+    for bound in ("max_depth", "max_disparity", "tolerance"):
         changes[bound] = max(getattr(a, bound), getattr(b, bound))
     return replace(a, **changes)
 

@@ -33,11 +33,15 @@ class Subset:
     def __len__(self) -> int:
         return len(self._indices)
 
+    def position(self, index: int) -> int:
+        """The index of a sample in the whole data set."""
+        return int(self._indices[index])
+
     def sample_id(self, index: int) -> str:
-        return self.dataset.sample_id(int(self._indices[index]))
+        return self.dataset.sample_id(self.position(index))
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[int(self._indices[index])]
+        sample = self.dataset[self.position(index)]
         dropped = [task for task, kept in self._kept.items() if not kept[index]]
         return replace(sample, targets={k: v for k, v in sample.targets.items() if k not in dropped})
 

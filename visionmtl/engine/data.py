@@ -7,12 +7,13 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from visionmtl.config import Config
 from visionmtl.configfile import load_config
 from visionmtl.data.cache import CachedDataset
 from visionmtl.data.folder import FolderDataset, list_splits
+from visionmtl.data.matched import match_model
 from visionmtl.data.mixture import MixtureDataset, MixtureTransform
 from visionmtl.data.rooms import RoomsDataset
 from visionmtl.data.sets import PACKINGS, identify
@@ -35,6 +36,15 @@ def build_dataset(config: Config, split: SplitRole) -> MultiTaskDataset:
     }
     temperature = {"size": 1.0, "even": math.inf, "temperature": data.temperature}[data.sampling]
     return MixtureDataset(sets, data.heads, config.tasks, temperature)
+
+
+def build_splits(config: Config) -> tuple[MultiTaskDataset, MultiTaskDataset]:
+    """The ``train`` and the ``val`` data set of a config, the second with the tasks and class ids of the first.
+
+    By themselves the two may differ: a packing offers the tasks that a split has labels for.
+    """
+    train, val = build_dataset(config, "train"), build_dataset(config, "val")
+    return train, val if val.tasks == train.tasks else match_model(val, train.tasks)
 
 
 def build_transforms(config: Config, tasks: Sequence[TaskSpec]) -> dict[str, Transform]:
@@ -79,8 +89,13 @@ def open_source(source: str) -> dict[str, MultiTaskDataset]:
 
 
 def fingerprint(dataset: MultiTaskDataset) -> str:
-    """A digest of sample ids and tasks, by which a resumed run knows its data."""
-    content = [[spec.to_dict() for spec in dataset.tasks], [dataset.sample_id(i) for i in range(len(dataset))]]
+    """A digest of sample ids and tasks, also those of a mixture's sets, by which a resumed run knows its data."""
+    content: list[Any] = [
+        [spec.to_dict() for spec in dataset.tasks],
+        [dataset.sample_id(i) for i in range(len(dataset))],
+    ]
+    if isinstance(dataset, MixtureDataset):
+        content += [[name, spec.to_dict()] for name, spec in dataset.own_tasks()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionmtl.data.mixture import MixtureDataset
+from visionmtl.data.mixture import mixture_of
 from visionmtl.inference import Size, evaluation_mode, infer
 from visionmtl.metrics.multitask import MultiTaskMetrics
 from visionmtl.models.multitask import MultiTaskModel
@@ -92,7 +92,8 @@ class PictureCollector:
     def __init__(self, model: MultiTaskModel, count: int, dataset: MultiTaskDataset | None = None) -> None:
         self.tasks = model.tasks
         self.rows: list[list[np.ndarray]] = []
-        sets = dataset.names if isinstance(dataset, MixtureDataset) else [""]
+        mixture = mixture_of(dataset)
+        sets = mixture.names if mixture else [""]
         self._left = {name: len(range(i, count, len(sets))) for i, name in enumerate(sets)}
 
     def __call__(self, batch: Batch, predictions: dict[str, Any]) -> None:

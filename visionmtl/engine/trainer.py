@@ -26,7 +26,7 @@ from visionmtl.engine.build import (
     build_penalty,
 )
 from visionmtl.engine.checkpoint import load_checkpoint, remove_stray_files, save_checkpoint
-from visionmtl.engine.data import build_dataset, build_transforms, fingerprint
+from visionmtl.engine.data import build_splits, build_transforms, fingerprint
 from visionmtl.engine.distributed import World
 from visionmtl.engine.errors import Interrupted, NonFiniteLossError
 from visionmtl.engine.evaluator import PictureCollector, evaluate
@@ -97,7 +97,7 @@ class Trainer:
 
     def _open_data(self, limit_batches: int | None) -> None:
         config, options = self.config, self.config.trainer
-        self.train_set, self.val_set = build_dataset(config, "train"), build_dataset(config, "val")
+        self.train_set, self.val_set = build_splits(config)
         self.tasks = self.train_set.tasks
         self.fingerprint = fingerprint(self.train_set)
         transforms = build_transforms(config, self.tasks)

@@ -217,4 +217,5 @@ def giou_loss(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def _area(distances: Tensor) -> Tensor:
-    return (distances[..., :2] + distances[..., 2:]).prod(dim=-1)
+    width, height = (distances[..., :2] + distances[..., 2:]).unbind(dim=-1)
+    return width * height  # not prod(): its backward pass counts the zeros, for which the host waits for the device

@@ -31,6 +31,9 @@ def test_splits_and_ids(root: Path) -> None:
     (root / "train" / "image" / "._0.npy").touch()  # left by macOS
     assert [sample.sample_id for sample in CityscapesMTAN(root, "train")] == ["0", "2", "10"]
     assert [sample.sample_id for sample in CityscapesMTAN(root, "val")] == ["0", "1"]
+    (root / "train" / "image" / "mean.npy").touch()
+    with pytest.raises(ValueError, match=r"train/image/mean\.npy: expected files 0\.npy, 1\.npy, \.\.\.$"):
+        CityscapesMTAN(root, "train")
 
 
 def test_image_is_widened_to_bytes(root: Path) -> None:
@@ -101,9 +104,13 @@ def save(root: Path, folder: str, array: np.ndarray) -> Path:
 @pytest.mark.parametrize(
     ("folder", "array", "message"),
     [
-        ("image", np.full((8, 16, 3), 2.0), "expected an image (H, W, 3) in 0..1, got (8, 16, 3) up to 2"),
-        ("image", np.full((8, 16, 3), np.nan), "expected an image (H, W, 3) in 0..1, got (8, 16, 3) up to nan"),
-        ("image", np.zeros((3, 8, 16)), "expected an image (H, W, 3) in 0..1, got (3, 8, 16) up to 0"),
+        ("image", np.full((8, 16, 3), 2.0), "expected an image (H, W, 3) in 0..1, got float64 (8, 16, 3) in 0..2"),
+        (
+            "image",
+            np.full((8, 16, 3), np.nan),
+            "expected an image (H, W, 3) in 0..1, got float64 (8, 16, 3) in nan..nan",
+        ),
+        ("image", np.zeros((3, 8, 16)), "expected an image (H, W, 3) in 0..1, got float64 (3, 8, 16) in 0..0"),
         ("label_7", np.full((8, 16), 18), "labels 18, expected -1 (void) and 0..6"),
         ("label_7", np.full((8, 16), 0.5), "labels 0.5, expected -1 (void) and 0..6"),
         ("label_7", np.zeros((8, 16, 1)), "expected class ids (H, W), got float64 (8, 16, 1)"),

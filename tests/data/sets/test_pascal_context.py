@@ -201,7 +201,7 @@ def test_boxes_have_pixel_edges_and_difficult_ones_are_counted(root: Path) -> No
     kept = PascalContext(root, "train", ["detection"], difficult=True)
     assert boxes(kept).boxes.tolist() == [[4, 2, 20, 30], [30, 0, 40, 8]]
     assert boxes(kept).labels.tolist() == [14, 3]
-    assert not kept.dropped_boxes.total()
+    assert not kept.dropped_boxes
     (root / "Annotations" / f"{A}.xml").unlink()
     assert kept[0].targets == {}
 

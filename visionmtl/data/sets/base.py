@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from visionmtl.data.coco import positions
-from visionmtl.data.images import read_image
+from visionmtl.data.images import read_bytes, read_image
 from visionmtl.files import read_json
 from visionmtl.types import Camera, DenseTarget, Sample, Target, TaskSpec
 
@@ -151,6 +151,35 @@ def facts(name: str) -> Any:
     return read_json(Path(str(files("visionmtl.data.sets") / "facts" / f"{name}.json")))
 
 
+def read_id_list(path: Path, images: Path, suffixes: Sequence[str]) -> list[str]:
+    """The ids in a text file, one a line, each with an image ``<images>/<id><suffix>``.
+
+    Raises:
+        ValueError: missing file, no text, an id without image.
+    """
+    try:
+        listed = read_bytes(path).decode("utf-8-sig").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a list of image ids, one a line") from error
+    there = {image.stem for image in images.iterdir() if image.suffix in suffixes}
+    if missing := [sample_id for sample_id in listed if sample_id not in there]:
+        image = f"{images.name}/{missing[0]}{suffixes[0]}"
+        raise ValueError(f"{path}: no image {image}; missing: {len(missing)} of {len(listed)}")
+    return listed
+
+
+def list_numbered(folder: Path) -> list[str]:
+    """The ids of files ``0.npy``, ``1.npy``, ... ordered by value: 9 comes before 10.
+
+    Raises:
+        ValueError: a file name that is no number.
+    """
+    ids = sorted(path.stem for path in folder.glob("[!.]*.npy"))
+    if wrong := [name for name in ids if not (name.isascii() and name.isdigit())]:
+        raise ValueError(f"{folder / wrong[0]}.npy: expected files 0.npy, 1.npy, ...")
+    return sorted(ids, key=int)
+
+
 def read_npy(path: Path, shapes: str, ndim: int | tuple[int, ...]) -> np.ndarray:
     """A numeric array from a ``.npy`` file; nothing pickled is loaded.
 
@@ -182,8 +211,10 @@ def read_unit_image(path: Path) -> np.ndarray:
         ValueError: missing or broken file, another shape, numbers outside 0..1, also nan.
     """
     image = read_npy(path, "an image (H, W, 3) in 0..1", ndim=3)
-    if image.shape[2] != 3 or not (image.min() >= 0 and image.max() <= 1):
-        raise ValueError(f"{path}: expected an image (H, W, 3) in 0..1, got {image.shape} up to {image.max():g}")
+    low, high = float(image.min(initial=0)), float(image.max(initial=0))
+    if image.shape[2] != 3 or not 0 <= low <= high <= 1:  # nan is refused too
+        found = f"{image.dtype} {image.shape} in {low:g}..{high:g}"
+        raise ValueError(f"{path}: expected an image (H, W, 3) in 0..1, got {found}")
     return (image * 255).round().astype(np.uint8)
 
 
@@ -196,8 +227,11 @@ def read_npy_labels(path: Path, num_classes: int) -> DenseTarget:
     ids = read_npy(path, "class ids (H, W)", ndim=2)
     known = np.isin(ids, np.arange(-1, num_classes))  # fractions and nan are not
     if not known.all():
-        wrong = ", ".join(f"{number:g}" for number in np.unique(ids[~known])[:10])
-        raise ValueError(f"{path}: labels {wrong}, expected -1 (void) and 0..{num_classes - 1}")
+        wrong = np.unique(ids[~known])[:10].tolist()
+        lower = f"; a copy that counts from 0 (void) to {num_classes} must be lowered by 1"
+        listed = ", ".join(f"{number:g}" for number in wrong)
+        hint = lower if wrong == [num_classes] else ""
+        raise ValueError(f"{path}: labels {listed}, expected -1 (void) and 0..{num_classes - 1}{hint}")
     return DenseTarget(np.where(ids < 0, 0, ids).astype(np.uint8), ids >= 0)
 
 

@@ -8,7 +8,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionmtl.data.sets.base import PackedDataset, depth_target, facts, read_npy, read_npy_labels, read_unit_image
+from visionmtl.data.sets.base import (
+    PackedDataset,
+    depth_target,
+    facts,
+    list_numbered,
+    read_npy,
+    read_npy_labels,
+    read_unit_image,
+)
 from visionmtl.data.sets.cityscapes import MAX_DISPARITY
 from visionmtl.types import Target, TaskSpec
 
@@ -68,8 +76,7 @@ class CityscapesMTAN(PackedDataset):
         return {"semseg": plain if plain.is_dir() else numbered, "disparity": self.root / self.split / "depth"}
 
     def list_ids(self) -> list[str]:
-        ids = [path.stem for path in (self.root / self.split / "image").glob("[!.]*.npy")]
-        return sorted(ids, key=lambda name: (len(name), name))
+        return list_numbered(self.root / self.split / "image")
 
     def read_image(self, sample_id: str) -> np.ndarray:
         return read_unit_image(self.root / self.split / "image" / f"{sample_id}.npy")

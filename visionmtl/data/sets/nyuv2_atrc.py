@@ -8,8 +8,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionmtl.data.images import read_bytes, read_ids, read_image
-from visionmtl.data.sets.base import PackedDataset, check_frame, facts, labels_from, read_npy, unit_normals
+from visionmtl.data.images import read_ids, read_image
+from visionmtl.data.sets.base import (
+    PackedDataset,
+    check_frame,
+    facts,
+    labels_from,
+    read_id_list,
+    read_npy,
+    unit_normals,
+)
 from visionmtl.data.sets.nyuv2 import MAX_DEPTH, in_order, read_depth_npy, read_normals_npy
 from visionmtl.types import DenseTarget, Target, TaskSpec
 
@@ -76,14 +84,7 @@ class NYUv2ATRC(PackedDataset):
 
     def list_ids(self) -> list[str]:
         path = self.root / "gt_sets" / f"{self.split}.txt"
-        try:
-            listed = read_bytes(path).decode("utf-8-sig").split()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not a list of image ids, one a line") from error
-        images = {image.stem for image in (self.root / "images").iterdir() if image.suffix in SUFFIXES["images"]}
-        if missing := [sample_id for sample_id in listed if sample_id not in images]:
-            raise ValueError(f"{path}: no image images/{missing[0]}.png; missing: {len(missing)} of {len(listed)}")
-        return in_order(listed)
+        return in_order(read_id_list(path, self.root / "images", SUFFIXES["images"]))
 
     def image_file(self, sample_id: str) -> Path:
         return self._path("images", sample_id)

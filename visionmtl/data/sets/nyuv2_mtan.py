@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionmtl.data.sets.base import PackedDataset, check_frame, facts, read_npy
-from visionmtl.data.sets.nyuv2 import MAX_DEPTH, in_order, read_depth_npy, read_normals_npy
-from visionmtl.types import DenseTarget, Target, TaskSpec
+from visionmtl.data.sets.base import PackedDataset, check_frame, facts, list_numbered, read_npy_labels, read_unit_image
+from visionmtl.data.sets.nyuv2 import MAX_DEPTH, read_depth_npy, read_normals_npy
+from visionmtl.types import Target, TaskSpec
 
 FOLDERS = {"semseg": "label", "depth": "depth", "normals": "normal"}
 """Task -> folder of its labels."""
@@ -63,38 +63,18 @@ class NYUv2MTAN(PackedDataset):
         return {task: self.root / self.split / folder for task, folder in FOLDERS.items()}
 
     def list_ids(self) -> list[str]:
-        folder = self.root / self.split / "image"
-        ids = in_order([path.stem for path in folder.glob("*.npy") if not path.name.startswith(".")])
-        if wrong := [name for name in ids if not (name.isascii() and name.isdigit())]:
-            raise ValueError(f"{folder / wrong[0]}.npy: expected files 0.npy, 1.npy, ...")
-        return ids
+        return list_numbered(self.root / self.split / "image")
 
     def read_image(self, sample_id: str) -> np.ndarray:
-        path = self._path("image", sample_id)
-        image = read_npy(path, "an image (H, W, 3) in 0..1", ndim=3)
-        low, high = float(image.min(initial=0)), float(image.max(initial=0))
-        if image.shape[2] != 3 or not 0 <= low <= high <= 1:  # nan is refused too
-            found = f"{image.dtype} {image.shape} in {low:g}..{high:g}"
-            raise ValueError(f"{path}: expected an image (H, W, 3) in 0..1, got {found}")
-        return (image * 255).round().astype(np.uint8)
+        return read_unit_image(self._path("image", sample_id))
 
     def read_target(self, task: str, sample_id: str) -> Target | None:
         path = self._path(FOLDERS[task], sample_id)
         if not path.exists():
             return None
         if task == "semseg":
-            return _read_labels(path)
+            return read_npy_labels(path, len(facts("nyuv2")["classes13"]))
         return read_depth_npy(path) if task == "depth" else read_normals_npy(path, self.normals_frame)
 
     def _path(self, folder: str, sample_id: str) -> Path:
         return self.root / self.split / folder / f"{sample_id}.npy"
-
-
-def _read_labels(path: Path) -> DenseTarget:
-    ids = read_npy(path, "class ids (H, W)", ndim=2)
-    known = np.isin(ids, np.arange(-1, 13))  # fractions and nan are not
-    if not known.all():
-        wrong = ", ".join(f"{number:g}" for number in np.unique(ids[~known])[:10])
-        hint = "; a copy that counts from 0 (void) to 13 must be lowered by 1" if 13 in ids else ""
-        raise ValueError(f"{path}: labels {wrong}, expected -1 (void) and 0..12{hint}")
-    return DenseTarget(np.where(ids < 0, 0, ids).astype(np.uint8), ids >= 0)

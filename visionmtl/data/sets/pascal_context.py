@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from visionmtl.data.images import read_bytes, read_image, read_labels
-from visionmtl.data.sets.base import PackedDataset, check_frame, facts, unit_normals
+from visionmtl.data.images import read_image, read_labels
+from visionmtl.data.sets.base import PackedDataset, check_frame, facts, read_id_list, unit_normals
 from visionmtl.data.sets.matlab import read_mat
 from visionmtl.data.sets.voc import read_voc_boxes
 from visionmtl.data.thinning import thin
@@ -105,14 +105,7 @@ class PascalContext(PackedDataset):
 
     def list_ids(self) -> list[str]:
         path = self.root / "ImageSets" / "Context" / f"{self.split}.txt"
-        try:
-            listed = read_bytes(path).decode("ascii").split()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not a list of image ids, one a line") from error
-        images = {image.stem for image in (self.root / "JPEGImages").glob("*.jpg")}
-        if missing := [sample_id for sample_id in listed if sample_id not in images]:
-            raise ValueError(f"{path}: no image JPEGImages/{missing[0]}.jpg; missing: {len(missing)} of {len(listed)}")
-        return sorted(listed)
+        return sorted(read_id_list(path, self.root / "JPEGImages", (".jpg",)))
 
     def image_file(self, sample_id: str) -> Path:
         return self.root / "JPEGImages" / f"{sample_id}.jpg"
@@ -136,7 +129,8 @@ class PascalContext(PackedDataset):
         if not path.exists():
             return None
         target, difficult = read_voc_boxes(path, self._facts["classes"][1:], size, self.difficult)
-        self.dropped_boxes["difficult"] += difficult
+        if difficult:
+            self.dropped_boxes["difficult"] += difficult
         return target
 
     def _label_path(self, task: str, sample_id: str) -> Path:

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionmtl.convert import convert
+from visionmtl.data.cache import CachedDataset
+from visionmtl.data.folder import FolderDataset
+from visionmtl.data.subset import cut_split
+from visionmtl.types import Camera, DenseTarget, MultiTaskDataset, Sample, Target, TaskSpec
+
+
+class Samples:
+    """A data set in memory, with a camera per sample."""
+
+    def __init__(self, spec: TaskSpec, targets: dict[str, Target], *cameras: Camera | None) -> None:
+        self.tasks, self.names, self.targets = [spec], list(targets), targets
+        self.cameras = cameras or (None,) * len(targets)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def sample_id(self, index: int) -> str:
+        return self.names[index]
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.names[index]
+        target = {self.tasks[0].name: self.targets[name]}
+        return Sample(np.zeros((1, 4, 3), np.uint8), target, name, self.cameras[index])
+
+
+def dense(*values: float) -> DenseTarget:
+    value = np.array([values], np.float32)
+    return DenseTarget(value, value > 0)
+
+
+@pytest.mark.parametrize("highest", [9.7, 10.0, 80.0, 99.9, 7.3])
+def test_the_largest_depths_stay_valid(highest: float, tmp_path: Path) -> None:
+    """Whatever the rounding makes of them."""
+    spec, step = TaskSpec.depth(highest), max(0.001, highest / 65535)
+    target = dense(0.0, 1e-5, highest - step / 4, np.nextafter(np.float32(highest), np.float32(0)))
+    assert convert({"train": Samples(spec, {"a": target})}, tmp_path / "out", "x") == []
+    found = FolderDataset(tmp_path / "out", "train")[0].targets["depth"]
+    assert isinstance(found, DenseTarget)
+    assert found.valid.tolist() == [[False, True, True, True]]
+    np.testing.assert_allclose(found.value, target.value, atol=1.01 * step)
+
+
+def test_image_files_are_copied_from_parts_and_caches_too(tmp_path: Path) -> None:
+    for name, array in (("rgb", np.full((8, 8, 3), 90, np.uint8)), ("semseg", np.zeros((8, 8), np.uint8))):
+        for i in range(3):
+            path = tmp_path / "train" / name / f"{i}.{'jpg' if name == 'rgb' else 'png'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array + i).save(path)
+    (tmp_path / "dataset.yaml").write_text(
+        "name: x\ntasks: [{name: semseg, kind: semseg, classes: [a, b, c]}]\n", encoding="utf-8"
+    )
+    whole = FolderDataset(tmp_path, "train")
+    for i, dataset in enumerate((whole, CachedDataset(whole, tmp_path / "cache"))):
+        part = cut_split(dataset, "train[1:]")
+        assert convert({"train": part}, tmp_path / f"out{i}", "x") == []
+        copies = sorted((tmp_path / f"out{i}" / "train" / "rgb").iterdir())
+        assert [path.name for path in copies] == ["1.jpg", "2.jpg"]
+        assert [path.read_bytes() for path in copies] == [whole.image_path(j).read_bytes() for j in (1, 2)]
+
+
+def test_a_camera_is_kept_where_all_samples_have_it(tmp_path: Path) -> None:
+    one, other = Camera(4.0, 4.0, 2.0, 0.5, 4, 1), Camera(5.0, 4.0, 2.0, 0.5, 4, 1)
+    targets: dict[str, Target] = {"a": dense(1, 1, 1, 1), "b": dense(1, 1, 1, 1)}
+    for i, (cameras, kept) in enumerate((((one, one), one), ((one, other), None), ((one, None), None))):
+        dataset: MultiTaskDataset = Samples(TaskSpec.depth(), targets, *cameras)
+        convert({"train": dataset}, tmp_path / str(i), "x")
+        assert FolderDataset(tmp_path / str(i), "train")[0].camera == kept
+
+
+def test_ids_that_would_be_one_file(tmp_path: Path) -> None:
+    targets: dict[str, Target] = {name: dense(1, 1, 1, 1) for name in ("a/b_c", "a_b/c", "A_b_C")}
+    faults = convert({"train": Samples(TaskSpec.depth(), targets)}, tmp_path / "out", "x")
+    assert faults == [(name, "its file would be that of 'a/b_c'") for name in ("a_b/c", "A_b_C")]
+    assert len(FolderDataset(tmp_path / "out", "train")) == 1
