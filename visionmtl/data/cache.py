@@ -1,10 +1,10 @@
 """Decoded samples in memory-mapped files: no JPEG and PNG to decode again in every epoch.
 
-One file per part (the image, each task) holds the values of all samples one after another, uint8 or uint16, and
+One file per part (the image, each task) holds the values of all samples one after another, in 8 or 16 bits, and
 ``index.npz`` where each begins. Processes share the pages through the system's file cache.
 
 Images, class ids, masks, boxes and depth come back as they were, bit for bit. Normals are kept in 16 bits per component
-and come back within 0.003 degrees.
+and come back within 0.003 degrees, of unit length to 3e-5.
 """
 
 from __future__ import annotations
@@ -152,8 +152,10 @@ def _add(sample: Sample, dataset: FolderDataset, index: dict[str, Any], files: M
         files[name].write(values.tobytes())
 
 
-def _code_type(spec: TaskSpec) -> type[np.uint8 | np.uint16]:
-    if spec.kind in ("depth", "disparity", "normals") or spec.num_classes > 255:
+def _code_type(spec: TaskSpec) -> type[np.uint8 | np.uint16 | np.int16]:
+    if spec.kind == "normals":
+        return np.int16
+    if spec.kind in ("depth", "disparity") or spec.num_classes > 255:
         return np.uint16
     return np.uint8
 
@@ -167,8 +169,7 @@ def _encoded(spec: TaskSpec, target: Target | None, steps: Mapping[str, float]) 
     if target is None:
         return np.empty(0, dtype)
     if spec.kind == "normals":
-        codes = np.rint(target.value * 32767.0) + 32768
-        return np.where(target.valid[..., None], codes, 0).astype(np.uint16).ravel()
+        return np.rint(target.value * 32767.0).astype(np.int16).ravel()  # no unit vector becomes (0, 0, 0)
     if spec.name in steps:
         return np.where(target.valid, np.rint(target.value / steps[spec.name]), 0).astype(np.uint16).ravel()
     codes = target.value.astype(dtype)
@@ -178,11 +179,9 @@ def _encoded(spec: TaskSpec, target: Target | None, steps: Mapping[str, float]) 
 
 def _decoded(spec: TaskSpec, codes: np.ndarray, size: tuple[int, int], steps: Mapping[str, float]) -> DenseTarget:
     if spec.kind == "normals":
-        codes = codes.reshape(*size, 3)
-        valid = (codes != 0).any(axis=2)
-        value = (codes.astype(np.float32) - 32768) * valid[..., None]
-        length = np.sqrt(np.square(value).sum(axis=2, keepdims=True))
-        return DenseTarget(value / np.maximum(length, 1), valid)
+        x, y, z = np.moveaxis(codes.reshape(*size, 3), 2, 0)
+        value = codes.reshape(*size, 3) * np.float32(1 / 32767)
+        return DenseTarget(value, (x | y | z) != 0)
     codes = codes.reshape(size)
     valid = codes != (0 if spec.name in steps else np.iinfo(codes.dtype).max)
     if spec.name in steps:

@@ -53,7 +53,7 @@ def _warp_dense(target: DenseTarget, task: TaskSpec, view: View, index: np.ndarr
     """Gather values and validity by nearest neighbour and correct depth and normals for the view."""
     valid = target.valid.reshape(-1)[index] & inside
     whole = _thickened(target.value, view) if task.kind == "edge" else target.value
-    value = whole.reshape(-1, *whole.shape[2:])[index]
+    value = whole.reshape(-1, *whole.shape[2:]).take(index, axis=0)
     if task.kind == "depth" and view.zoom != 1:
         value /= view.zoom
         valid &= value <= task.max_depth
@@ -61,10 +61,12 @@ def _warp_dense(target: DenseTarget, task: TaskSpec, view: View, index: np.ndarr
         value *= view.zoom
         valid &= value <= task.max_disparity
     if task.kind == "normals":
-        value[..., :2] = value[..., :2] @ view.rays.T.astype(value.dtype)
+        turn = np.diag([1.0, 1.0, view.zoom])
+        turn[:2, :2] = view.rays
+        value = (value.reshape(-1, 3) @ turn.T.astype(value.dtype)).reshape(value.shape)
         if view.zoom != 1:
-            value[..., 2] *= view.zoom
-            value /= np.maximum(np.linalg.norm(value, axis=-1, keepdims=True), np.finfo(value.dtype).tiny)
+            length = np.sqrt(np.einsum("hwc,hwc->hw", value, value))[..., None]
+            value /= np.maximum(length, np.finfo(value.dtype).tiny)
     value[~valid] = 0
     return DenseTarget(value, valid, target.known)
 
