@@ -93,7 +93,7 @@ def _array(content: memoryview) -> Any:
         (_, length), (_, names), *values = rest
         width = max(struct.unpack("<i", length)[0], 1)
         fields = [bytes(names[i : i + width]).split(b"\0")[0].decode("ascii") for i in range(0, len(names), width)]
-        if len(values) != count * len(fields):
+        if len(values) != count * len(fields) or count > max(len(values), 1):  # without fields any count would fit
             raise ValueError(f"{len(values)} values for {count} structs of {len(fields)} fields")
         arrays = (_array(value) for _, value in values)
         return [dict(zip(fields, arrays, strict=False)) for _ in range(count)]

@@ -156,6 +156,8 @@ def _context_labels(path: Path) -> np.ndarray:
     labels = read_mat(path, "LabelMap")
     if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype.kind not in "uif" or not labels.size:
         raise ValueError(f"{path}: LabelMap must be numbers (H, W)")
+    if not ((labels >= 0) & (labels <= 65535) & (labels % 1 == 0)).all():  # False for nan
+        raise ValueError(f"{path}: LabelMap must be whole numbers, got {labels.min():g} to {labels.max():g}")
     return labels.astype(np.uint16)
 
 
