@@ -8,6 +8,7 @@ from PIL import Image
 
 from visionmtl.convert import convert
 from visionmtl.data.cache import CachedDataset
+from visionmtl.data.check import find_overlap
 from visionmtl.data.folder import FolderDataset
 from visionmtl.data.subset import cut_split
 from visionmtl.types import Camera, DenseTarget, MultiTaskDataset, Sample, Target, TaskSpec
@@ -81,3 +82,28 @@ def test_ids_that_would_be_one_file(tmp_path: Path) -> None:
     faults = convert({"train": Samples(TaskSpec.depth(), targets)}, tmp_path / "out", "x")
     assert faults == [(name, "its file would be that of 'a/b_c'") for name in ("a_b/c", "A_b_C")]
     assert len(FolderDataset(tmp_path / "out", "train")) == 1
+
+
+def test_numbers_keep_their_order_and_splits_get_names_of_their_own(tmp_path: Path) -> None:
+    def samples(*names: str) -> Samples:
+        return Samples(TaskSpec.depth(), {name: dense(1, 1, 1, 1) for name in names})
+
+    assert convert({"train": samples("0", "9", "10"), "val": samples("0")}, tmp_path / "a", "x") == []
+    train, val = FolderDataset(tmp_path / "a", "train"), FolderDataset(tmp_path / "a", "val")
+    assert [train.sample_id(i) for i in range(3)] == ["train_00", "train_09", "train_10"]
+    assert find_overlap(train, val) == [
+        (f"train_{i}", f"the image is the same as {val.image_path(0)}") for i in ("00", "09", "10")
+    ]
+    assert convert({"train": samples("9", "10"), "val": samples("0")}, tmp_path / "b", "x") == []
+    assert FolderDataset(tmp_path / "b", "train").sample_id(0) == "09"
+
+
+def test_a_task_that_one_split_lacks(tmp_path: Path) -> None:
+    splits: dict[str, MultiTaskDataset] = {
+        "train": Samples(TaskSpec.depth(), {"a": dense(1, 1, 1, 1)}),
+        "val": Samples(TaskSpec.disparity(9.0), {"b": dense(1, 1, 1, 1)}),
+    }
+    assert convert(splits, tmp_path / "out", "x", ["disparity", "disparity"]) == []
+    assert [spec.name for spec in FolderDataset(tmp_path / "out", "val").tasks] == ["disparity"]
+    assert set(FolderDataset(tmp_path / "out", "val")[0].targets) == {"disparity"}
+    assert not FolderDataset(tmp_path / "out", "train")[0].targets

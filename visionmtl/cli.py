@@ -238,23 +238,26 @@ def check_data(arguments: argparse.Namespace) -> int:
 
     from visionmtl.data.check import check_dataset, find_overlap, overview
     from visionmtl.data.folder import FolderDataset
+    from visionmtl.data.sets.base import PackedDataset
     from visionmtl.engine.data import open_source
     from visionmtl.engine.progress import say
 
     console, wrong = Console(), False
     splits = open_source(arguments.source)
+    for known in [split for split in splits.values() if isinstance(split, PackedDataset)][:1]:
+        say(console, f"{known.root}: {known.title}, type {known.packing}")
     for name, dataset in splits.items():
         report = check_dataset(dataset)
         say(console, name, "bold")
-        console.print(report.render())
+        console.print(report.render(), crop=False)
         wrong |= not report.ok
         if arguments.overview is not None:
             path = arguments.overview.with_name(f"{arguments.overview.stem}_{name}.png")
             overview(dataset, path, report.examples)
             say(console, f"overview {path}")
-    folders = [(name, split) for name, split in splits.items() if isinstance(split, FolderDataset)]
-    for i, (first, a) in enumerate(folders):
-        for second, b in folders[i + 1 :]:
+    whole = [(name, split) for name, split in splits.items() if isinstance(split, FolderDataset | PackedDataset)]
+    for i, (first, a) in enumerate(whole):
+        for second, b in whole[i + 1 :]:
             for sample, reason in find_overlap(a, b):
                 say(console, f"{first} and {second} overlap: {sample}: {reason}", "red")
                 wrong = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     console, splits = Console(), open_source(arguments.source)
     wanted = arguments.splits or list(splits)
-    if unknown := [name for name in wanted if name not in splits]:
+    if unknown := [split for split in wanted if split not in splits]:
         raise ValueError(f"--splits: unknown splits {unknown}; the data set has {list(splits)}")
-    chosen = {name: splits[name] for name in wanted}
-    faults = convert(chosen, arguments.destination, Path(arguments.source).stem, arguments.tasks)
+    chosen = {split: splits[split] for split in wanted}
+    source = Path(arguments.source).resolve()
+    name = source.name if source.is_dir() else source.stem
+    faults = convert(chosen, arguments.destination, name, arguments.tasks)
     for sample, reason in faults:
         say(console, f"left out: {sample}: {reason}", "red")
     say(console, f"data set {arguments.destination}, see it with: visionmtl check-data {arguments.destination}")
@@ -58,8 +60,11 @@ def convert(
 
     ``dataset.yaml`` comes last: without it a folder is no data set, so an interrupted conversion is not taken for one.
 
+    Files have the ids of the samples, with ``_`` for ``/``. Ids that are numbers get leading zeros, so that they keep
+    their order, and where two splits share an id, all get the name of their split before them.
+
     Args:
-        splits: name -> data set; all have the same tasks.
+        splits: name -> data set; one may lack tasks of another.
         destination: the folder, made here.
         name: of the new data set.
         tasks: names of the tasks to keep; None for all.
@@ -78,13 +83,14 @@ def convert(
 
     if any(isinstance(dataset, MixtureDataset) for dataset in splits.values()):
         raise ValueError("a mixture cannot be one folder; convert its sets, each on its own")
-    specs = _wanted(next(iter(splits.values())).tasks, tasks)
+    specs = _wanted([spec for dataset in splits.values() for spec in dataset.tasks], tasks)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise ValueError(f"{destination}: exists and is not an empty folder")
     faults: list[tuple[str, str]] = []
     cameras: set[Camera | None] = set()
+    stems = _stems(splits)
     for split, dataset in splits.items():
-        writer = _Writer(destination / split, specs)
+        writer = _Writer(destination / split, specs, stems[split])
         for index in track(range(len(dataset)), f"converting {split}", transient=True):
             try:
                 camera = writer.add(dataset, index)
@@ -103,8 +109,8 @@ def convert(
 class _Writer:
     """One split in the making."""
 
-    def __init__(self, folder: Path, specs: Sequence[TaskSpec]) -> None:
-        self.folder, self.specs = folder, specs
+    def __init__(self, folder: Path, specs: Sequence[TaskSpec], stems: Sequence[str]) -> None:
+        self.folder, self.specs, self._stems = folder, specs, stems
         self._ids: dict[str, str] = {}
         self._boxes: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}
         for name in ["rgb", *(spec.name for spec in specs if spec.kind != "detection")]:
@@ -114,8 +120,7 @@ class _Writer:
         """Write a sample; its camera."""
         from visionmtl.visualize import save_image
 
-        sample = dataset[index]
-        stem = sample.sample_id.replace("/", "_")
+        sample, stem = dataset[index], self._stems[index]
         if (other := self._ids.setdefault(stem.casefold(), sample.sample_id)) != sample.sample_id:
             raise ValueError(f"its file would be that of {other!r}")
         source = _image_file(dataset, index)
@@ -167,11 +172,24 @@ def _image_file(dataset: MultiTaskDataset, index: int) -> Path | None:
     return dataset.image_file(dataset.sample_id(index)) if isinstance(dataset, PackedDataset) else None
 
 
+def _stems(splits: Mapping[str, MultiTaskDataset]) -> dict[str, list[str]]:
+    """The names, without suffix, of the files of each sample."""
+    found: dict[str, list[str]] = {}
+    for split, dataset in splits.items():
+        names = [dataset.sample_id(i).replace("/", "_") for i in range(len(dataset))]
+        width = max(map(len, names), default=0) if all(name.isdigit() for name in names) else 0
+        found[split] = [name.zfill(width) for name in names]
+    distinct = [{name.casefold() for name in names} for names in found.values()]
+    if len(set().union(*distinct)) == sum(map(len, distinct)):
+        return found
+    return {split: [f"{split}_{name}" for name in names] for split, names in found.items()}
+
+
 def _wanted(specs: Sequence[TaskSpec], names: Sequence[str] | None) -> list[TaskSpec]:
     known = {spec.name: spec for spec in specs}
     if unknown := [name for name in names or () if name not in known]:
         raise ValueError(f"--tasks: unknown tasks {unknown}; the data set has {list(known)}")
-    return [known[name] for name in (known if names is None else names)]
+    return [known[name] for name in (known if names is None else dict.fromkeys(names))]
 
 
 def _step(spec: TaskSpec) -> float:

@@ -110,7 +110,8 @@ def test_a_batch_owns_its_memory() -> None:
 
 
 def test_images_of_different_sizes() -> None:
-    message = "got (4, 6) (a) and (4, 8) (b); add a resize or crop to data.transforms, or use batch size 1"
+    sizes = "got (4, 6) (a) and (4, 8) (b)"
+    message = f"{sizes}; add a resize or crop to data.transforms, or use batch size 1 (in training trainer."
     with pytest.raises(ValueError, match=re.escape(message)):
         collate([make_sample("a"), make_sample("b", size=(4, 8))], TASKS)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from visionmtl.data.check import Report, check_dataset, check_sample, find_overlap, overview
 from visionmtl.data.folder import FolderDataset
+from visionmtl.data.sets.base import PackedDataset
 from visionmtl.types import BoxTarget, DenseTarget, Sample, Target, TaskSpec
 
 SEMSEG, DEPTH, NORMALS = TaskSpec.semseg(["floor", "wall", "sky"]), TaskSpec.depth(10.0), TaskSpec.normals()
@@ -236,6 +237,21 @@ def test_overlap_of_splits(root: Path) -> None:
     (root / "val/rgb/f.png").symlink_to("nothing.png")
     found = find_overlap(FolderDataset(root, "train"), FolderDataset(root, "val"))
     assert found == [("a", "the id is in val too"), ("b", f"the image is the same as {root / 'val/rgb/e.png'}")]
+
+
+class Listed(PackedDataset):
+    """Ids in two splits; images that are files of their own, or entries of arrays."""
+
+    def __init__(self, split: str, *ids: str, files: bool = True) -> None:
+        self.split, self._ids, self._files = split, list(ids), files
+
+    def image_file(self, sample_id: str) -> Path | None:
+        return Path(sample_id) if self._files else None
+
+
+def test_overlap_of_lists_of_ids() -> None:
+    assert find_overlap(Listed("train", "a", "b"), Listed("val", "b")) == [("b", "the id is in val too")]
+    assert find_overlap(Listed("train", "0", "1", files=False), Listed("val", "0", files=False)) == []
 
 
 def test_overview_is_one_row_per_sample(root: Path, tmp_path: Path) -> None:

@@ -127,3 +127,11 @@ def test_listed_size_must_be_the_image_size(path: Path) -> None:
     assert boxes.read("a", SIZE) is not None
     with pytest.raises(ValueError, match=r"detection\.json: size of 'b' is 80x60, the image is 8x6$"):
         boxes.read("b", SIZE)
+
+
+def test_a_size_beyond_all_bounds(path: Path) -> None:
+    content = json.loads(path.read_text())
+    content["images"][0]["width"] = 10**30
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"images\.0\.width: Input should be less than 2147483648"):
+        CocoBoxes(path, ["cup"])

@@ -139,6 +139,16 @@ def test_samples_that_lose_every_label_are_left_out() -> None:
     assert len(one) == len(labelled(one, "normals")) == 40
 
 
+def test_labels_of_tasks_that_are_not_trained_keep_no_sample() -> None:
+    part = keep_labels(Numbered(40), {"depth": 0.25}, seed=0, used=["depth", "of another set"])
+    assert set(ids(part)) == labelled(part, "depth")
+    assert len(part) == 10
+    assert len(keep_labels(Numbered(40), {"depth": 0.25}, seed=0, used=["normals"])) == 40
+    assert len(keep_labels(Numbered(40), {"depth": 0.25}, seed=0, used=[])) == 40
+    with pytest.raises(ValueError, match=r"^labels: no label is left of depth$"):
+        keep_labels(Numbered(8), {"depth": 0}, seed=0, used=["depth"])
+
+
 def test_no_label_of_a_task() -> None:
     part = keep_labels(Numbered(8), {"depth": 0}, seed=0)
     assert (labelled(part, "depth"), len(labelled(part, "normals"))) == (set(), 8)

@@ -26,6 +26,7 @@ from visionmtl.engine.data import (
     fingerprint,
     open_folder,
     open_source,
+    repeated_samples,
 )
 from visionmtl.types import DenseTarget, MultiTaskDataset, Sample, TaskSpec
 
@@ -378,3 +379,38 @@ def test_every_split_of_a_source(root: Path, tmp_path: Path) -> None:
         ValueError, match=r"empty: no data set, no folder in it has a folder rgb, and it looks like no "
     ):
         open_source(str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(("heads", "task"), [("shared", "depth"), ("per_set", "a_depth")])
+def test_samples_of_a_mixture_without_a_label_of_its_tasks_are_left_out(
+    heads: str, task: str, make_config: MakeConfig, root: Path
+) -> None:
+    part = f"{{name: a, type: folder, root: {root}, labels: {{depth: 0.2}}}}"
+    data = f"data={{type: mixture, heads: {heads}, sets: [{part}]}}"
+    assert len(build_dataset(make_config(data, f"tasks=[{task}]", "model.heads={}"), "train")) == 2
+    assert len(build_dataset(make_config(data, "tasks=null", "model.heads={}"), "train")) == 10
+
+
+def test_a_standard_set_that_is_called_a_folder(make_config: MakeConfig, tmp_path: Path) -> None:
+    for name in ("image", "label", "normal"):
+        (tmp_path / "nyu" / "train" / name).mkdir(parents=True)
+    config = make_config(f"data={{type: folder, root: {tmp_path / 'nyu'}}}")
+    with pytest.raises(
+        ValueError, match=r"^data: .*nyu: no dataset.yaml; it looks like NYUv2 .*: use type nyuv2_mtan$"
+    ):
+        build_dataset(config, "train")
+
+
+def test_validation_samples_that_are_trained_on(folder_config: MakeConfig, make_config: MakeConfig, root: Path) -> None:
+    def repeated(config: Config) -> int:
+        return repeated_samples(config, build_dataset(config, "train"), build_dataset(config, "val"))
+
+    assert repeated(folder_config()) == 0  # the ids are the same, the splits are not
+    assert repeated(folder_config(", train: 'train[:80%]', val: 'train[80%:]'")) == 0
+    assert repeated(folder_config(", train: 'train[:80%]', val: 'train[60%:]'")) == 2
+    parts = [
+        f"{{name: {name}, type: folder, root: {root}, train: 'train[:8]', val: '{val}'}}"
+        for name, val in (("a", "val"), ("b", "train[5:]"))
+    ]
+    mixture = f"data={{type: mixture, sets: [{', '.join(parts)}]}}"
+    assert repeated(make_config(mixture, "tasks=null", "model.heads={}")) == 3

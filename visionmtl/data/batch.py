@@ -36,7 +36,7 @@ def collate(samples: Sequence[Sample], tasks: Sequence[TaskSpec]) -> Batch:
             raise ValueError(
                 f"a batch needs images of one size, got {shape[:2]} ({samples[0].sample_id}) and "
                 f"{sample.image.shape[:2]} ({sample.sample_id}); add a resize or crop to data.transforms, "
-                "or use batch size 1"
+                "or use batch size 1 (in training trainer.eval_batch_size: 1)"
             )
     images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2).contiguous()
     return Batch(

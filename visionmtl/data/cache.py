@@ -25,7 +25,7 @@ from rich.progress import track
 from visionmtl.data.folder import FolderDataset
 from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample, Target, TaskSpec
 
-VERSION = 1
+VERSION = 2
 """Part of the digest that names a cache; to be raised when its files change, or what is read from a picture."""
 
 _IMAGE = "rgb.image"

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -55,8 +56,9 @@ class Report:
         more = f" and {len(self.sizes) - 5} more sizes" if len(self.sizes) > 5 else ""
         parts: list[RenderableType] = [Text(f"{self.samples} samples, images {sizes or 'none'}{more}"), self._overall()]
         parts += [task.class_table() for task in self.tasks if task.spec.classes and task.counts.any()]
-        parts += [Text(f"note: {note}", "yellow") for note in self.notes]
-        parts += [Text(f"{sample_id}: {reason}", "red") for sample_id, reason in self.problems]
+        whole: Any = {"no_wrap": True, "overflow": "ignore"}  # lines that are searched and copied
+        parts += [Text(f"note: {note}", "yellow", **whole) for note in self.notes]
+        parts += [Text(f"{sample_id}: {reason}", "red", **whole) for sample_id, reason in self.problems]
         usable = self.samples - len(self.problems)
         return Group(*parts, Text(f"{usable} of {self.samples} samples can be used", "green" if self.ok else "red"))
 
@@ -144,10 +146,17 @@ def overview(dataset: MultiTaskDataset, path: Path | str, indices: Sequence[int]
     visualize.save_image(path, visualize.grid(rows, ["image", *(spec.name for spec in dataset.tasks)]))
 
 
-def find_overlap(a: FolderDataset, b: FolderDataset) -> list[tuple[str, str]]:
-    """What two splits share: ids, and image files with the same bytes; pairs of an id of ``a`` and the reason."""
+def find_overlap(a: FolderDataset | PackedDataset, b: FolderDataset | PackedDataset) -> list[tuple[str, str]]:
+    """What two splits share: pairs of an id of ``a`` and the reason.
+
+    Ids, but of packings that number each split from 0, and, in the folder format, image files with the same bytes.
+    """
     of_b = {b.sample_id(i) for i in range(len(b))}
+    if isinstance(a, PackedDataset) and a.image_file(a.sample_id(0)) is None:
+        return []
     shared = [(name, f"the id is in {b.split} too") for name in map(a.sample_id, range(len(a))) if name in of_b]
+    if not isinstance(a, FolderDataset) or not isinstance(b, FolderDataset):
+        return shared
     sizes_a, sizes_b = _image_sizes(a), _image_sizes(b)
     common = set(sizes_a.values()) & set(sizes_b.values())  # most files need not be read
     twins = {_digest(b.image_path(i)): b.image_path(i) for i, size in sizes_b.items() if size in common}

@@ -20,8 +20,8 @@ from visionmtl.types import BoxTarget
 class _Image:
     id: int | str
     file_name: str
-    width: Annotated[int, Field(gt=0)]
-    height: Annotated[int, Field(gt=0)]
+    width: Annotated[int, Field(gt=0, lt=2**31)]
+    height: Annotated[int, Field(gt=0, lt=2**31)]
 
 
 @dataclass(slots=True)

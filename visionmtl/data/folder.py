@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from visionmtl.data.coco import CocoBoxes, positions
 from visionmtl.data.derive import normals_from_depth
-from visionmtl.data.images import read_depth, read_image, read_labels, read_mask, read_normals
+from visionmtl.data.images import is_there, read_depth, read_image, read_labels, read_mask, read_normals
 from visionmtl.files import validated
 from visionmtl.types import Camera, DenseTarget, Sample, Target, TaskSpec
 from visionmtl.yamlfile import load_yaml
@@ -298,7 +298,7 @@ class _Masks:
 def _open_labels(entry: _Entry, folder: Path, boundary: Path | None) -> _Masks | CocoBoxes | None:
     """The labels of a task in a split; None where the split has none."""
     path = folder / (f"{entry.name}.json" if isinstance(entry, _Detection) else entry.name)
-    if not path.exists():
+    if not is_there(path):
         return None
     if not isinstance(entry, _Detection):
         return _Masks(entry, path, boundary)

@@ -215,6 +215,11 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         raise ValueError(f"{path}: {error.strerror}") from error
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is something at ``path``. A link to nothing counts: its label is lost, not one that never was."""
+    return path.exists() or path.is_symlink()
+
+
 def _load(data: bytes, name: str, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = ()) -> ImageFile:
     """Decodes ``data`` with the reader that its first bytes ask for; ``formats`` narrows the choice."""
     if not data:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from zlib import crc32
 
@@ -78,7 +78,9 @@ def cut_split(dataset: MultiTaskDataset, text: str) -> MultiTaskDataset:
     return Subset(dataset, np.arange(first, last))
 
 
-def keep_labels(dataset: MultiTaskDataset, shares: Mapping[str, float], seed: int) -> MultiTaskDataset:
+def keep_labels(
+    dataset: MultiTaskDataset, shares: Mapping[str, float], seed: int, used: Sequence[str] | None = None
+) -> MultiTaskDataset:
     """A data set with a share of the labels of some tasks; samples that lose the labels of every task are left out.
 
     Which samples keep a label depends on seed, task and the number of samples alone. A larger share keeps the same
@@ -88,6 +90,7 @@ def keep_labels(dataset: MultiTaskDataset, shares: Mapping[str, float], seed: in
         dataset: the whole.
         shares: task -> share of its samples in 0..1, rounded up to whole samples.
         seed: of the choice.
+        used: names of the tasks that are trained, of which a sample must have a label; None for all.
 
     Raises:
         ValueError: an unknown task, a share outside 0..1, or nothing is left.
@@ -104,11 +107,11 @@ def keep_labels(dataset: MultiTaskDataset, shares: Mapping[str, float], seed: in
         kept[task] = rank < math.ceil(share * len(dataset) - 1e-9)
     if not kept:
         return dataset
-    left = np.arange(len(dataset))
-    if set(kept) == set(names):
-        left = np.flatnonzero(np.any(list(kept.values()), axis=0))
+    left, used = np.arange(len(dataset)), [name for name in names if used is None or name in used]
+    if used and set(used) <= set(kept):
+        left = np.flatnonzero(np.any([kept[task] for task in used], axis=0))
     if not len(left):
-        raise ValueError(f"labels: no label is left of {', '.join(names)}")
+        raise ValueError(f"labels: no label is left of {', '.join(used)}")
     return Subset(dataset, left, {task: mask[left] for task, mask in kept.items()})
 
 

@@ -16,7 +16,7 @@ from visionmtl.data.folder import FolderDataset, list_splits
 from visionmtl.data.matched import match_model
 from visionmtl.data.mixture import MixtureDataset, MixtureTransform
 from visionmtl.data.rooms import RoomsDataset
-from visionmtl.data.sets import PACKINGS, identify
+from visionmtl.data.sets import PACKINGS, identify, title_of
 from visionmtl.data.subset import cut_split, keep_labels, parse_split
 from visionmtl.data.transforms import JointTransform, Transform, build_transform
 from visionmtl.dataconfig import FolderSource, MixtureData, RoomsSource, Source, TransformsConfig
@@ -31,9 +31,11 @@ def build_dataset(config: Config, split: SplitRole) -> MultiTaskDataset:
     data = config.data
     if not isinstance(data, MixtureData):
         return _open(data, split, config.tasks, config.seed, "data")
-    sets = {
-        part.name: _open(part, split, part.tasks, config.seed, f"data.sets.{i}") for i, part in enumerate(data.sets)
-    }
+    sets = {}
+    for i, part in enumerate(data.sets):
+        prefix = f"{part.name}_" if data.heads == "per_set" else ""
+        used = config.tasks and [name.removeprefix(prefix) for name in config.tasks if name.startswith(prefix)]
+        sets[part.name] = _open(part, split, part.tasks, config.seed, f"data.sets.{i}", used)
     temperature = {"size": 1.0, "even": math.inf, "temperature": data.temperature}[data.sampling]
     return MixtureDataset(sets, data.heads, config.tasks, temperature)
 
@@ -45,6 +47,20 @@ def build_splits(config: Config) -> tuple[MultiTaskDataset, MultiTaskDataset]:
     """
     train, val = build_dataset(config, "train"), build_dataset(config, "val")
     return train, val if val.tasks == train.tasks else match_model(val, train.tasks)
+
+
+def repeated_samples(config: Config, train: MultiTaskDataset, val: MultiTaskDataset) -> int:
+    """How many samples of ``val`` are trained on too, because both are parts of one split, and the parts overlap."""
+    data = config.data
+    parts = {f"{part.name}/": part for part in data.sets} if isinstance(data, MixtureData) else {"": data}
+    shared = tuple(  # the set is the first part of an id
+        name
+        for name, part in parts.items()
+        if not isinstance(part, RoomsSource) and parse_split(part.train)[0] == parse_split(part.val)[0]
+    )
+    trained = {train.sample_id(i) for i in range(len(train))} if shared else set()
+    names = (val.sample_id(i) for i in range(len(val)))
+    return sum(name.startswith(shared) and name in trained for name in names)
 
 
 def build_transforms(config: Config, tasks: Sequence[TaskSpec]) -> dict[str, Transform]:
@@ -68,7 +84,10 @@ def open_folder(root: Path | str, split: str) -> MultiTaskDataset:
     found = identify(root)
     if found is None:
         raise ValueError(f"{root}: no data set: no dataset.yaml, and none of the packings {', '.join(PACKINGS)}")
-    name = parse_split(split)[0]
+    try:
+        name = parse_split(split)[0]
+    except ValueError as error:
+        raise ValueError(f"split {split!r}: {error}") from error
     return cut_split(FolderDataset(root, name) if found == "folder" else PACKINGS[found](root, name), split)
 
 
@@ -99,8 +118,15 @@ def fingerprint(dataset: MultiTaskDataset) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _open(source: Source, split: SplitRole, tasks: Sequence[str] | None, seed: int, key: str) -> MultiTaskDataset:
-    """One set, or a part of it, with the labels that the config leaves it."""
+def _open(
+    source: Source,
+    split: SplitRole,
+    tasks: Sequence[str] | None,
+    seed: int,
+    key: str,
+    used: Sequence[str] | None = None,
+) -> MultiTaskDataset:
+    """One set, or a part of it, with the labels that the config leaves it; ``used`` as in ``keep_labels``."""
     if isinstance(source, RoomsSource):
         part = source.train if split == "train" else source.val
         return RoomsDataset(part.samples, source.size, part.seed, tasks, part.drop_labels)
@@ -108,6 +134,9 @@ def _open(source: Source, split: SplitRole, tasks: Sequence[str] | None, seed: i
     name = parse_split(text)[0]
     dataset: MultiTaskDataset
     if isinstance(source, FolderSource):
+        if (found := identify(source.root)) not in (None, "folder"):
+            what = f"no dataset.yaml; it looks like {title_of(found)}: use type {found}"
+            raise ValueError(f"{key}: {source.root}: {what}")
         dataset = FolderDataset(source.root, name, tasks, derive_normals=source.derive_normals)
         if source.cache is not None:
             dataset = CachedDataset(dataset, Path(source.cache))
@@ -115,7 +144,7 @@ def _open(source: Source, split: SplitRole, tasks: Sequence[str] | None, seed: i
         dataset = build_method(key, PACKINGS[source.type], [source.root, name, tasks], source.options)
     try:
         dataset = cut_split(dataset, text)
-        return keep_labels(dataset, source.labels, seed) if split == "train" else dataset
+        return keep_labels(dataset, source.labels, seed, used) if split == "train" else dataset
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
 

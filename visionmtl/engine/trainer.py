@@ -26,7 +26,7 @@ from visionmtl.engine.build import (
     build_penalty,
 )
 from visionmtl.engine.checkpoint import load_checkpoint, remove_stray_files, save_checkpoint
-from visionmtl.engine.data import build_splits, build_transforms, fingerprint
+from visionmtl.engine.data import build_splits, build_transforms, fingerprint, repeated_samples
 from visionmtl.engine.distributed import World
 from visionmtl.engine.errors import Interrupted, NonFiniteLossError
 from visionmtl.engine.evaluator import PictureCollector, evaluate
@@ -100,6 +100,9 @@ class Trainer:
         self.train_set, self.val_set = build_splits(config)
         self.tasks = self.train_set.tasks
         self.fingerprint = fingerprint(self.train_set)
+        if repeated := repeated_samples(config, self.train_set, self.val_set):
+            overlap = f"{repeated} of {len(self.val_set)} validation samples are trained on too"
+            say(self.console, f"data.train and data.val overlap: {overlap}", "yellow")
         transforms = build_transforms(config, self.tasks)
         shared: dict[str, Any] = {
             "seed": config.seed,

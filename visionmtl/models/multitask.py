@@ -102,16 +102,16 @@ class MultiTaskModel(nn.Module):
         """A few lines for people: parts, parameters shared and per task, strides."""
         total = sum(p.numel() for p in self.parameters())
         shared = sum(p.numel() for p in self.shared_parameters())
-        parts = self.config
+        parts, width = self.config, max(11, *(len(spec.name) for spec in self.tasks))
         lines = [
             f"{parts['backbone']} -> {parts['decoder']} ({parts['decoder_channels']} channels) -> "
             f"{len(self.tasks)} heads, {parts['sharing']} sharing: {total / 1e6:.2f} M parameters",
-            f"  shared      {shared / 1e6:8.3f} M",
+            f"  {'shared':<{width}} {shared / 1e6:8.3f} M",
         ]
         for spec in self.tasks:
             own = sum(p.numel() for p in self.task_parameters(spec.name))
             bounds = {"depth": f"0 to {spec.max_depth:g} m", "disparity": f"0 to {spec.max_disparity:g}"}
             what = f"{spec.num_classes} classes" if spec.classes else bounds.get(spec.kind, "")
             strides = [4 * 2**level for level in self.sharing.levels[spec.name]]
-            lines.append(f"  {spec.name:<11} {own / 1e6:8.3f} M  reads strides {strides}  {what}".rstrip())
+            lines.append(f"  {spec.name:<{width}} {own / 1e6:8.3f} M  reads strides {strides}  {what}".rstrip())
         return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,16 +69,21 @@ def test_conversion_gives_the_same_samples(packing: str, roots: dict[str, Path],
     for name, dataset in splits.items():
         converted = FolderDataset(tmp_path / "out", name)
         assert converted.tasks == dataset.tasks
-        by_id = {converted.sample_id(i): converted[i] for i in range(len(converted))}
-        assert set(by_id) == {dataset.sample_id(i).replace("/", "_") for i in range(len(dataset))}
+        by_id = {plain(converted.sample_id(i), name): converted[i] for i in range(len(converted))}
+        assert set(by_id) == {plain(dataset.sample_id(i), name) for i in range(len(dataset))}
         for i in range(len(dataset)):
             sample = dataset[i]
-            same = by_id[sample.sample_id.replace("/", "_")]
+            same = by_id[plain(sample.sample_id, name)]
             np.testing.assert_array_equal(same.image, sample.image)
             assert same.targets.keys() == sample.targets.keys()
             for spec in dataset.tasks:
                 if spec.name in sample.targets:
                     assert_close(spec, same.targets[spec.name], sample.targets[spec.name])
+
+
+def plain(sample_id: str, split: str) -> str:
+    """An id without what the conversion adds: the name of the split, and zeros."""
+    return sample_id.replace("/", "_").removeprefix(f"{split}_").lstrip("0")
 
 
 def assert_close(spec: TaskSpec, found: Any, expected: Any) -> None:
@@ -142,3 +148,20 @@ def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
         open_folder(tmp_path, "train")
     with pytest.raises(ValueError, match="no data set, no folder in it has a folder rgb"):
         open_source(str(tmp_path))
+
+
+def test_a_folder_of_labels_that_is_a_link_to_nothing(roots: dict[str, Path], tmp_path: Path) -> None:
+    """A task must not go missing because a disk is not mounted."""
+    root = tmp_path / "copy"
+    shutil.copytree(roots["nyuv2_mtan"], root)
+    shutil.rmtree(root / "train" / "depth")
+    assert [spec.name for spec in open_folder(root, "train").tasks] == ["semseg", "normals"]
+    (root / "train" / "depth").symlink_to("/nowhere/depth")
+    with pytest.raises(ValueError, match=r"train/depth: a link to /nowhere/depth, which is not there$"):
+        open_folder(root, "train")
+
+
+def test_links_that_lead_elsewhere_are_followed(roots: dict[str, Path], tmp_path: Path) -> None:
+    for part in roots["nyuv2_mtan"].iterdir():
+        (tmp_path / part.name).symlink_to(part)
+    assert set(open_folder(tmp_path, "val")[0].targets) == {"semseg", "depth", "normals"}

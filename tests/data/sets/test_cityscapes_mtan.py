@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +118,7 @@ def save(root: Path, folder: str, array: np.ndarray) -> Path:
         ("label_7", np.zeros((8, 16, 1)), "expected class ids (H, W), got float64 (8, 16, 1)"),
         ("depth", np.full((8, 16, 1), 42.0), "expected the disparity code divided by 65535, in 0..1, got up to 42"),
         ("depth", np.zeros((8, 16)), "expected disparity (H, W, 1) in 0..1, got float64 (8, 16)"),
+        ("depth", np.zeros((8, 16, 3)), "expected disparity (H, W, 1) in 0..1, got float64 (8, 16, 3)"),
     ],
 )
 def test_other_contents_are_named(root: Path, folder: str, array: np.ndarray, message: str) -> None:
@@ -135,6 +138,28 @@ def test_broken_files_are_named(root: Path, folder: str) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=re.escape(f"{path}: broken .npy file")):
         CityscapesMTAN(root, "train")[0]
+
+
+def npy_header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + bytes(100)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pickle.dumps([1]),
+        npy_header("(" * 250),
+        npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000000000000000, 4, 1)}"),
+        npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (400000, 40000000, 1)}"),
+    ],
+)
+def test_hostile_files_are_named(root: Path, content: bytes) -> None:
+    path = root / "train" / "depth" / "0.npy"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: broken .npy file: ")) as caught:
+        CityscapesMTAN(root, "train")[0]
+    assert "\n" not in str(caught.value)
+    assert "allow_pickle" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [2, 13, 7.0, "7", None])

@@ -90,6 +90,14 @@ def test_a_missing_label_image_means_not_annotated(root: Path) -> None:
     assert [set(sample.targets) for sample in Coco(root, "train")] == [{"detection"}, {"semseg", "detection"}]
 
 
+def test_a_label_image_that_is_a_link_to_nothing_is_an_error(root: Path) -> None:
+    path = root / "annotations" / "panoptic_train2017" / "000000000009.png"
+    path.unlink()
+    path.symlink_to("gone.png")
+    with pytest.raises(ValueError, match=re.escape(f"{path}: No such file or directory")):
+        Coco(root, "train")[0]
+
+
 def test_label_images_may_lie_beside_annotations(root: Path) -> None:
     (root / "annotations" / "panoptic_val2017").rename(root / "panoptic_val2017")
     assert semseg(Coco(root, "val")[2]).valid.any()

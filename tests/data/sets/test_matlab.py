@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,19 @@ def test_a_variable_that_grows_without_bound(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "a.mat").write_bytes(header + (15).to_bytes(4, "little") + len(content).to_bytes(4, "little") + content)
     with pytest.raises(ValueError, match=r"a compressed variable is cut off or has more than 10000 bytes$"):
         read_mat(tmp_path / "a.mat", "x")
+
+
+def test_structs_without_fields_do_not_count(tmp_path: Path) -> None:
+    def element(kind: int, content: bytes) -> bytes:
+        return struct.pack("<II", kind, len(content)) + content
+
+    def saved(*shape: int) -> bytes:
+        flags, no_fields = struct.pack("<II", 2, 0), element(5, struct.pack("<i", 8)) + bytes(4) + element(1, b"")
+        body = element(6, flags) + element(5, struct.pack("<ii", *shape)) + element(1, b"objects\0") + no_fields
+        return b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + element(14, body)
+
+    (tmp_path / "a.mat").write_bytes(saved(1, 1))
+    assert read_mat(tmp_path / "a.mat", "objects\0") == [{}]
+    (tmp_path / "a.mat").write_bytes(saved(2**30, 2**30))
+    with pytest.raises(ValueError, match=r"a.mat: broken .*: 0 values for \d{19} structs of 0 fields$"):
+        read_mat(tmp_path / "a.mat", "objects\0")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,6 +205,16 @@ def test_boxes_have_pixel_edges_and_difficult_ones_are_counted(root: Path) -> No
     assert not kept.dropped_boxes
     (root / "Annotations" / f"{A}.xml").unlink()
     assert kept[0].targets == {}
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5, 70000.0, np.nan])
+def test_context_labels_are_whole_numbers(
+    root: Path, save_pascal_mat: Callable[[Path, str, np.ndarray], None], value: float
+) -> None:
+    path = root / "pascal-context/trainval/2008_000003.mat"
+    save_pascal_mat(path, "LabelMap", np.full((32, 40), value))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: LabelMap must be whole numbers, got {value:g} to")):
+        PascalContext(root, "train", ["edge"])[0]
 
 
 def test_samples_keep_the_contracts(root: Path) -> None:

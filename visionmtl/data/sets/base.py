@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from tokenize import TokenError
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -58,6 +59,8 @@ class PackedDataset:
             raise ValueError(f"{self.root}: no split {split!r}; {self.title} has {', '.join(self.splits)}")
         known = {spec.name: spec for spec in self.specs()}
         absent = {name: path for name, path in self.needs().items() if not path.exists()}
+        if lost := [path for path in absent.values() if path.is_symlink()]:
+            raise ValueError(f"{lost[0]}: a link to {lost[0].readlink()}, which is not there")
         names = [name for name in known if name not in absent] if tasks is None else list(tasks)
         for name in names or [*absent, ""]:  # without any label, say what the first task needs
             if name in absent:
@@ -192,15 +195,15 @@ def read_npy(path: Path, shapes: str, ndim: int | tuple[int, ...]) -> np.ndarray
         ValueError: missing or broken file, pickled or other contents.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or 'not a .npy file'}") from error
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: broken .npy file: {error}") from error
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except (ValueError, EOFError, MemoryError, OverflowError, TokenError) as error:  # headers are text, and parsed
+        raise ValueError(f"{path}: broken .npy file: {' '.join(str(error).split())}") from error
     dimensions = ndim if isinstance(ndim, tuple) else (ndim,)
-    if not isinstance(array, np.ndarray) or array.ndim not in dimensions or array.dtype.kind not in "buif":
-        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise ValueError(f"{path}: expected {shapes}, got {found}")
+    if array.ndim not in dimensions or array.dtype.kind not in "buif":
+        raise ValueError(f"{path}: expected {shapes}, got {array.dtype} {array.shape}")
     return array
 
 

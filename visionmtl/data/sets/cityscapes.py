@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import BaseModel, Field
 
-from visionmtl.data.images import read_bytes, read_depth, read_ids
+from visionmtl.data.images import is_there, read_bytes, read_depth, read_ids
 from visionmtl.data.sets.base import PackedDataset, facts, labels_from
 from visionmtl.files import validated
 from visionmtl.types import BoxTarget, Camera, Target, TaskSpec
@@ -78,7 +78,7 @@ class Cityscapes(PackedDataset):
 
     def read_target(self, task: str, sample_id: str) -> Target | None:
         path = self._path("gtFine", sample_id, "_labelIds.png") if task == "semseg" else self._path(task, sample_id)
-        if not path.exists():
+        if not is_there(path):
             return None
         if task == "disparity":
             return read_depth(path, scale=1 / 256, max_depth=MAX_DISPARITY, offset=-1)
@@ -86,7 +86,7 @@ class Cityscapes(PackedDataset):
 
     def read_boxes(self, task: str, sample_id: str, size: tuple[int, int]) -> BoxTarget | None:
         path = self._path("gtFine", sample_id, "_instanceIds.png")
-        if not path.exists():
+        if not is_there(path):
             return None
         ids = read_ids(path)
         if ids.shape != size[::-1]:
@@ -96,7 +96,7 @@ class Cityscapes(PackedDataset):
 
     def camera(self, sample_id: str, height: int, width: int) -> Camera | None:
         path = self._path("camera", sample_id, ".json")
-        if not path.exists():
+        if not is_there(path):
             return None
         if abs(width * SIZE[1] - height * SIZE[0]) > SIZE[0]:
             raise ValueError(f"{path}: is for {SIZE[0]}x{SIZE[1]}, the image of {width}x{height} is no resized copy")

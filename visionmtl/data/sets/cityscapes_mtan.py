@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from visionmtl.data.images import is_there
 from visionmtl.data.sets.base import (
     PackedDataset,
     depth_target,
@@ -83,13 +84,15 @@ class CityscapesMTAN(PackedDataset):
 
     def read_target(self, task: str, sample_id: str) -> Target | None:
         path = self.needs()[task] / f"{sample_id}.npy"
-        if not path.exists():
+        if not is_there(path):
             return None
         if task == "semseg":
             return read_npy_labels(path, self.num_classes)
-        stored = read_npy(path, "disparity (H, W, 1) in 0..1", ndim=3)[..., 0]
+        stored = read_npy(path, "disparity (H, W, 1) in 0..1", ndim=3)
+        if stored.shape[2] != 1:
+            raise ValueError(f"{path}: expected disparity (H, W, 1) in 0..1, got {stored.dtype} {stored.shape}")
         if (stored > 1).any():
             raise ValueError(
                 f"{path}: expected the disparity code divided by 65535, in 0..1, got up to {stored.max():g}"
             )
-        return depth_target((stored.astype(np.float64) * 65535 - 1) / 256, MAX_DISPARITY)
+        return depth_target((stored[..., 0].astype(np.float64) * 65535 - 1) / 256, MAX_DISPARITY)

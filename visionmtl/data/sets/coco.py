@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from visionmtl.data.coco import Category, CocoBoxes, class_ids, positions
-from visionmtl.data.images import read_bytes, read_image
+from visionmtl.data.images import is_there, read_bytes, read_image
 from visionmtl.data.sets.base import PackedDataset, facts, labels_from
 from visionmtl.files import validated
 from visionmtl.types import BoxTarget, DenseTarget, Target, TaskSpec
@@ -148,7 +148,7 @@ class PanopticSegments:
         """
         position = int(np.searchsorted(self.names, sample_id))
         path = self._folder / f"{sample_id}.png"
-        if position == len(self.names) or self.names[position] != sample_id or not path.exists():
+        if position == len(self.names) or self.names[position] != sample_id or not is_there(path):
             return None
         span = slice(*self._bounds[position : position + 2])
         label = {0: -1, **dict(zip(self._ids[span].tolist(), self._labels[span].tolist(), strict=True))}  # 0 is void

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionmtl.data.images import read_ids, read_image
+from visionmtl.data.images import is_there, read_ids, read_image
 from visionmtl.data.sets.base import (
     PackedDataset,
     check_frame,
@@ -91,7 +91,7 @@ class NYUv2ATRC(PackedDataset):
 
     def read_target(self, task: str, sample_id: str) -> Target | None:
         path = self._path(FOLDERS[task], sample_id)
-        if not path.exists():
+        if not is_there(path):
             return None
         if task == "semseg":
             return labels_from(read_ids(path), np.arange(-1, 40), path)
@@ -106,7 +106,7 @@ class NYUv2ATRC(PackedDataset):
     def _path(self, folder: str, sample_id: str) -> Path:
         """The file that is there; the last of those that could be, where none is."""
         candidates = [self.root / folder / f"{sample_id}{suffix}" for suffix in SUFFIXES[folder]]
-        return next((path for path in candidates if path.exists()), candidates[-1])
+        return next((path for path in candidates if is_there(path)), candidates[-1])
 
 
 def _read_edges(path: Path) -> DenseTarget:

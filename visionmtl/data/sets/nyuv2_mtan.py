@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from visionmtl.data.images import is_there
 from visionmtl.data.sets.base import PackedDataset, check_frame, facts, list_numbered, read_npy_labels, read_unit_image
 from visionmtl.data.sets.nyuv2 import MAX_DEPTH, read_depth_npy, read_normals_npy
 from visionmtl.types import Target, TaskSpec
@@ -70,7 +71,7 @@ class NYUv2MTAN(PackedDataset):
 
     def read_target(self, task: str, sample_id: str) -> Target | None:
         path = self._path(FOLDERS[task], sample_id)
-        if not path.exists():
+        if not is_there(path):
             return None
         if task == "semseg":
             return read_npy_labels(path, len(facts("nyuv2")["classes13"]))

@@ -74,7 +74,7 @@ class NYUv2Official(PackedDataset):
         self._file: Any = None
         self._process = 0  # that opened the file
         super().__init__(root, split, tasks)
-        _h5py(self.root / FILE)
+        self.read_image(self.sample_id(0))  # a broken file is one error, and not one per sample
         stored = facts("nyuv2")
         table = np.array([0, *stored["map894"]])
         self._table = (table if num_classes == 40 else np.array([0, *stored["map40"]])[table]) - 1

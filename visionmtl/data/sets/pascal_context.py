@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from visionmtl.data.images import read_image, read_labels
+from visionmtl.data.images import is_there, read_image, read_labels
 from visionmtl.data.sets.base import PackedDataset, check_frame, facts, read_id_list, unit_normals
 from visionmtl.data.sets.matlab import read_mat
 from visionmtl.data.sets.voc import read_voc_boxes
@@ -112,7 +112,7 @@ class PascalContext(PackedDataset):
 
     def read_target(self, task: str, sample_id: str) -> Target | None:
         path = self._label_path(task, sample_id)
-        if not path.exists():
+        if not is_there(path):
             return None
         if task == "semseg":
             return read_labels(path, len(self._facts["classes"]))
@@ -126,7 +126,7 @@ class PascalContext(PackedDataset):
 
     def read_boxes(self, task: str, sample_id: str, size: tuple[int, int]) -> Target | None:
         path = self._label_path(task, sample_id)
-        if not path.exists():
+        if not is_there(path):
             return None
         target, difficult = read_voc_boxes(path, self._facts["classes"][1:], size, self.difficult)
         if difficult:
@@ -137,7 +137,7 @@ class PascalContext(PackedDataset):
         folder = self.root / FOLDERS[task]
         if task == "semseg":
             voc = folder / "VOC12" / f"{sample_id}.png"
-            return voc if voc.exists() else folder / "pascal-context" / voc.name
+            return voc if is_there(voc) else folder / "pascal-context" / voc.name
         suffix = {"human_parts": "mat", "edge": "mat", "detection": "xml"}.get(task, "png")
         return folder / f"{sample_id}.{suffix}"
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import BaseModel, Field
 
-from visionmtl.data.images import read_bytes, read_depth, read_ids, read_image
+from visionmtl.data.images import is_there, read_bytes, read_depth, read_ids, read_image
 from visionmtl.data.sets.base import PackedDataset, check_frame, facts, labels_from, unit_normals
 from visionmtl.files import validated
 from visionmtl.types import Camera, Target, TaskSpec
@@ -123,7 +123,7 @@ class Taskonomy(PackedDataset):
     def read_target(self, task: str, sample_id: str) -> Target | None:
         domain = "segmentsemantic" if task == "semseg" else FOLDERS[task]
         path = self._folder(FOLDERS[task]) / f"{sample_id}_domain_{domain}.png"
-        if not path.exists():
+        if not is_there(path):
             return None
         if task == "semseg":
             return labels_from(read_ids(path), np.arange(-1, len(facts("taskonomy")["classes"])), path)
@@ -133,7 +133,7 @@ class Taskonomy(PackedDataset):
 
     def camera(self, sample_id: str, height: int, width: int) -> Camera | None:
         path = self._folder("point_info") / f"{sample_id}_domain_point_info.json"
-        if not path.exists():
+        if not is_there(path):
             return None
         angle = validated(_PointInfo, read_bytes(path), path).field_of_view_rads
         focal = width / 2 / math.tan(angle / 2)
