@@ -174,15 +174,18 @@ def _image_file(dataset: MultiTaskDataset, index: int) -> Path | None:
 
 def _stems(splits: Mapping[str, MultiTaskDataset]) -> dict[str, list[str]]:
     """The names, without suffix, of the files of each sample."""
-    found: dict[str, list[str]] = {}
-    for split, dataset in splits.items():
-        names = [dataset.sample_id(i).replace("/", "_") for i in range(len(dataset))]
-        width = max(map(len, names), default=0) if all(name.isdigit() for name in names) else 0
-        found[split] = [name.zfill(width) for name in names]
+    found = {
+        split: [dataset.sample_id(i).replace("/", "_") for i in range(len(dataset))]
+        for split, dataset in splits.items()
+    }
+    every = [name for names in found.values() for name in names]
+    if all(name.isdigit() for name in every):
+        width = max(map(len, every), default=0)
+        found = {split: [name.zfill(width) for name in names] for split, names in found.items()}
     distinct = [{name.casefold() for name in names} for names in found.values()]
-    if len(set().union(*distinct)) == sum(map(len, distinct)):
-        return found
-    return {split: [f"{split}_{name}" for name in names] for split, names in found.items()}
+    if len(set().union(*distinct)) < sum(map(len, distinct)):
+        return {split: [f"{split}_{name}" for name in names] for split, names in found.items()}
+    return found
 
 
 def _wanted(specs: Sequence[TaskSpec], names: Sequence[str] | None) -> list[TaskSpec]:

@@ -239,7 +239,7 @@ def test_overlap_of_splits(root: Path) -> None:
     assert found == [("a", "the id is in val too"), ("b", f"the image is the same as {root / 'val/rgb/e.png'}")]
 
 
-class Listed(PackedDataset):
+class Named(PackedDataset):
     """Ids in two splits; images that are files of their own, or entries of arrays."""
 
     def __init__(self, split: str, *ids: str, files: bool = True) -> None:
@@ -250,8 +250,8 @@ class Listed(PackedDataset):
 
 
 def test_overlap_of_lists_of_ids() -> None:
-    assert find_overlap(Listed("train", "a", "b"), Listed("val", "b")) == [("b", "the id is in val too")]
-    assert find_overlap(Listed("train", "0", "1", files=False), Listed("val", "0", files=False)) == []
+    assert find_overlap(Named("train", "a", "b"), Named("val", "b")) == [("b", "the id is in val too")]
+    assert find_overlap(Named("train", "0", "1", files=False), Named("val", "0", files=False)) == []
 
 
 def test_overview_is_one_row_per_sample(root: Path, tmp_path: Path) -> None:

@@ -130,8 +130,7 @@ def test_listed_size_must_be_the_image_size(path: Path) -> None:
 
 
 def test_a_size_beyond_all_bounds(path: Path) -> None:
-    content = json.loads(path.read_text())
-    content["images"][0]["width"] = 10**30
-    path.write_text(json.dumps(content))
+    values = instances()
+    values["images"][0]["width"] = 10**30
     with pytest.raises(ValueError, match=r"images\.0\.width: Input should be less than 2147483648"):
-        CocoBoxes(path, ["cup"])
+        write(path, values)
