@@ -63,6 +63,15 @@ def repeated_samples(config: Config, train: MultiTaskDataset, val: MultiTaskData
     return sum(name.startswith(shared) and name in trained for name in names)
 
 
+def data_notes(config: Config, train: MultiTaskDataset, val: MultiTaskDataset) -> list[str]:
+    """What deserves a look before training: what an epoch of a mixture draws, samples that both splits have."""
+    notes = [train.shares()] if isinstance(train, MixtureDataset) else []
+    if repeated := repeated_samples(config, train, val):
+        overlap = f"{repeated} of {len(val)} validation samples are trained on too"
+        notes.append(f"data.train and data.val overlap: {overlap}")
+    return notes
+
+
 def build_transforms(config: Config, tasks: Sequence[TaskSpec]) -> dict[str, Transform]:
     """The joint transforms of both splits."""
     data = config.data

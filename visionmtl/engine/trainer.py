@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader
 from visionmtl.config import Config
 from visionmtl.configfile import dump_config
 from visionmtl.data.loader import close_loader, make_loader
-from visionmtl.data.mixture import MixtureDataset
 from visionmtl.engine.build import (
     build_model,
     build_parameter_groups,
@@ -26,7 +25,7 @@ from visionmtl.engine.build import (
     build_penalty,
 )
 from visionmtl.engine.checkpoint import load_checkpoint, remove_stray_files, save_checkpoint
-from visionmtl.engine.data import build_splits, build_transforms, fingerprint, repeated_samples
+from visionmtl.engine.data import build_splits, build_transforms, data_notes, fingerprint
 from visionmtl.engine.distributed import World
 from visionmtl.engine.errors import Interrupted, NonFiniteLossError
 from visionmtl.engine.evaluator import PictureCollector, evaluate
@@ -100,9 +99,8 @@ class Trainer:
         self.train_set, self.val_set = build_splits(config)
         self.tasks = self.train_set.tasks
         self.fingerprint = fingerprint(self.train_set)
-        if repeated := repeated_samples(config, self.train_set, self.val_set):
-            overlap = f"{repeated} of {len(self.val_set)} validation samples are trained on too"
-            say(self.console, f"data.train and data.val overlap: {overlap}", "yellow")
+        for note in data_notes(config, self.train_set, self.val_set):
+            say(self.console, note, "yellow")
         transforms = build_transforms(config, self.tasks)
         shared: dict[str, Any] = {
             "seed": config.seed,
@@ -174,8 +172,6 @@ class Trainer:
         results: dict[str, Any] = {}
         options = self.config.trainer
         self._clock = time.perf_counter()
-        if isinstance(self.train_set, MixtureDataset):
-            say(self.console, self.train_set.shares())
         try:
             with StopRequest(alone=self.world.size == 1) as stop:
                 while (due := self.progress.evaluation_due(options)) or self.progress.epoch < options.epochs:
