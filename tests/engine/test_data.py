@@ -414,3 +414,18 @@ def test_validation_samples_that_are_trained_on(folder_config: MakeConfig, make_
     ]
     mixture = f"data={{type: mixture, sets: [{', '.join(parts)}]}}"
     assert repeated(make_config(mixture, "tasks=null", "model.heads={}")) == 3
+
+
+def test_label_smoothing_must_not_spread_to_classes_that_a_set_lacks(make_config: MakeConfig, tmp_path: Path) -> None:
+    sets = []
+    for name, classes in (("a", "[road, sky]"), ("b", "[road, shop]")):
+        for split in ("train", "val"):
+            (tmp_path / name / split / "rgb").mkdir(parents=True)
+            Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / name / split / "rgb" / "1.png")
+        task = f"{{name: semseg, kind: semseg, classes: {classes}}}"
+        (tmp_path / name / "dataset.yaml").write_text(f"name: {name}\ntasks: [{task}]\n")
+        sets.append(f"{{type: folder, name: {name}, root: {tmp_path / name}}}")
+    mixture = (f"data={{type: mixture, sets: [{', '.join(sets)}]}}", "tasks=null", "model.heads={}")
+    build_splits(make_config(*mixture, "losses={semseg: {label_smoothing: 0.0}}"))
+    with pytest.raises(ValueError, match=r"^losses\.semseg\.label_smoothing: must be 0, set 'a' lacks classes"):
+        build_splits(make_config(*mixture, "losses={semseg: {label_smoothing: 0.1}}"))

@@ -44,8 +44,15 @@ def build_splits(config: Config) -> tuple[MultiTaskDataset, MultiTaskDataset]:
     """The ``train`` and the ``val`` data set of a config, the second with the tasks and class ids of the first.
 
     By themselves the two may differ: a packing offers the tasks that a split has labels for.
+
+    Raises:
+        ValueError: also where a loss would spread to classes that a set of a mixture does not have.
     """
     train, val = build_dataset(config, "train"), build_dataset(config, "val")
+    for name, own in train.own_tasks() if isinstance(train, MixtureDataset) else []:
+        if own.classes and config.losses.get(own.name, {}).get("label_smoothing"):
+            lacking = f"set {name!r} lacks classes of the task, to which it would spread"
+            raise ValueError(f"losses.{own.name}.label_smoothing: must be 0, {lacking}")
     return train, val if val.tasks == train.tasks else match_model(val, train.tasks)
 
 
