@@ -230,9 +230,7 @@ class FolderDataset:
         image = read_image(path)
         height, width = image.shape[:2]
         camera = self._camera_of(path, width, height)
-        found: dict[str, Target | None] = {}
-        for name, labels in self._labels.items():
-            found[name] = labels.read(sample_id, (width, height))
+        found = {name: labels.read(sample_id, (width, height)) for name, labels in self._labels.items()}
         if self._depth is not None:
             name, masks = self._depth
             depth = found[name] if name in found else masks.read(sample_id, (width, height))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
+from torch import Tensor
 from torchmetrics import Metric
 
-from visionmtl.types import TaskSpec
+from visionmtl.types import DenseTargets, TaskSpec
 
 
 class TaskMetric(Metric):
@@ -29,3 +30,10 @@ class TaskMetric(Metric):
     def from_task(cls, task: TaskSpec) -> Self:
         """The metric of a task."""
         raise NotImplementedError
+
+
+def check_probabilities(task: str, prediction: Tensor, targets: DenseTargets) -> None:
+    """Raise ``ValueError`` unless ``prediction`` is (B, 1, H, W), as the targets (B, H, W) ask for."""
+    expected = (len(targets.value), 1, *targets.value.shape[1:])
+    if prediction.shape != expected:
+        raise ValueError(f"{task}: expected probabilities of shape {expected}, got {tuple(prediction.shape)}")

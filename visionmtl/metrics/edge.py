@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from visionmtl.data.thinning import thin
-from visionmtl.metrics.base import TaskMetric
+from visionmtl.metrics.base import TaskMetric, check_probabilities
 from visionmtl.metrics.matching import candidate_pairs, count_matches
 from visionmtl.metrics.suppression import suppress_non_maxima
 from visionmtl.types import DenseTargets, TaskSpec
@@ -87,9 +87,7 @@ class EdgeMetric(TaskMetric):
         Raises:
             ValueError: the shapes differ.
         """
-        expected = (len(targets.value), 1, *targets.value.shape[1:])
-        if prediction.shape != expected:
-            raise ValueError(f"edge: expected probabilities of shape {expected}, got {tuple(prediction.shape)}")
+        check_probabilities("edge", prediction, targets)
         probabilities = prediction.squeeze(1).double().nan_to_num(0.0).cpu().numpy()
         for probability, value, valid in zip(
             probabilities, targets.value.cpu().numpy(), targets.valid.cpu().numpy(), strict=True

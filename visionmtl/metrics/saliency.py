@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from visionmtl.metrics.base import TaskMetric
+from visionmtl.metrics.base import TaskMetric, check_probabilities
 from visionmtl.types import DenseTargets, TaskSpec
 
 _THRESHOLDS = 19
@@ -65,9 +65,7 @@ class SaliencyMetric(TaskMetric):
         Raises:
             ValueError: the shapes differ.
         """
-        expected = (len(targets.value), 1, *targets.value.shape[1:])
-        if prediction.shape != expected:
-            raise ValueError(f"saliency: expected probabilities of shape {expected}, got {tuple(prediction.shape)}")
+        check_probabilities("saliency", prediction, targets)
         valid, truth = targets.valid, targets.valid & (targets.value > 0)
         true = truth.sum((1, 2)).double().unsqueeze(1).expand(-1, _THRESHOLDS)
         probability = prediction.squeeze(1)
