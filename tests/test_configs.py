@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from visionmtl.configfile import dump_config, load_config
+from visionmtl.config.load import dump_config, load_config
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -19,7 +19,9 @@ def missing(full: Any, own: Any, path: str = "") -> list[str]:
     if not isinstance(own, dict):
         return [path]
     found = [f"{path}.{key}" for key in full if key not in own]
-    return found + [m for key in full if key in own for m in missing(full[key], own[key], f"{path}.{key}")]
+    return found + [
+        m for key in full if key in own for m in missing(full[key], own[key], f"{path}.{key}")
+    ]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from visionmtl.files import FileEntry, read_json, validated, write_atomic
+from visionmtl._files import FileEntry, read_json, validated, write_atomic
 
 
 class Inner(BaseModel):
@@ -53,7 +53,10 @@ def test_json_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"items": [{"count": 1}, {"count": "2"}]}, "items.1.count: Input should be a valid integer, got '2'"),
+        (
+            {"items": [{"count": 1}, {"count": "2"}]},
+            "items.1.count: Input should be a valid integer, got '2'",
+        ),
         ({"items": [{"cuont": 1}]}, "items.0.cuont: unknown key, got 1"),
         ({"items": [{}]}, "items.0.count: Field required"),
         ({}, "items: Field required"),
@@ -74,7 +77,9 @@ def test_json_documents_and_keys_of_their_place() -> None:
         validated(Outer, b"[" * 10_000, Path("a.json"))
 
 
-def test_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_the_old_file_and_no_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "file"
     write_atomic(path, b"old")
 

@@ -15,7 +15,16 @@ def run(code: str) -> str:
 
 
 def test_import_is_light() -> None:
-    heavy = ["torch", "timm", "torchvision", "scipy", "matplotlib", "albumentations", "cv2", "torchmetrics"]
+    heavy = [
+        "torch",
+        "timm",
+        "torchvision",
+        "scipy",
+        "matplotlib",
+        "albumentations",
+        "cv2",
+        "torchmetrics",
+    ]
     assert run(f"import sys, visionmtl; print([m for m in {heavy} if m in sys.modules])") == "[]"
 
 
@@ -26,7 +35,9 @@ def test_task_specs_need_no_library_of_models() -> None:
 
 
 def test_public_names_are_found() -> None:
-    code = "import visionmtl; print([callable(getattr(visionmtl, n)) for n in visionmtl.__all__ * 2])"
+    code = (
+        "import visionmtl; print([callable(getattr(visionmtl, n)) for n in visionmtl.__all__ * 2])"
+    )
     assert run(code) == str([True] * len(visionmtl.__all__) * 2)
 
 
@@ -46,7 +57,9 @@ def test_public_names_are_listed_before_they_are_loaded() -> None:
 
 
 def test_unknown_attribute() -> None:
-    with pytest.raises(AttributeError, match=r"^module 'visionmtl' has no attribute 'create_modle'$"):
+    with pytest.raises(
+        AttributeError, match=r"^module 'visionmtl' has no attribute 'create_modle'$"
+    ):
         _ = visionmtl.create_modle
     with pytest.raises(ImportError, match="cannot import name 'nothing'"):
         from visionmtl import nothing  # noqa: F401

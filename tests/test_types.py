@@ -7,9 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from visionmtl.types import DENSE, KINDS, Batch, BoxTarget, BoxTargets, DenseTarget, DenseTargets, TaskSpec
+from visionmtl.types import (
+    DENSE,
+    KINDS,
+    Batch,
+    BoxTarget,
+    BoxTargets,
+    DenseTarget,
+    DenseTargets,
+    TaskSpec,
+)
 
-SPECS = [TaskSpec.semseg(["wall", "door"]), TaskSpec.depth(5.0), TaskSpec.normals(), TaskSpec.detection(["chair"])]
+SPECS = [
+    TaskSpec.semseg(["wall", "door"]),
+    TaskSpec.depth(5.0),
+    TaskSpec.normals(),
+    TaskSpec.detection(["chair"]),
+]
 MORE_SPECS = [TaskSpec.disparity(64), TaskSpec.saliency(), TaskSpec.edge()]
 
 
@@ -20,10 +34,26 @@ def test_dict_round_trip(spec: TaskSpec) -> None:
 
 
 def test_constructors_name_the_task() -> None:
-    assert [spec.name for spec in SPECS + MORE_SPECS] == [spec.kind for spec in SPECS + MORE_SPECS] == list(KINDS)
-    assert TaskSpec.disparity(64, "far").to_dict() == {"name": "far", "kind": "disparity", "max_disparity": 64.0}
-    assert TaskSpec.edge(0.011, "outline").to_dict() == {"name": "outline", "kind": "edge", "tolerance": 0.011}
-    assert TaskSpec.depth(3, name="near").to_dict() == {"name": "near", "kind": "depth", "max_depth": 3.0}
+    assert (
+        [spec.name for spec in SPECS + MORE_SPECS]
+        == [spec.kind for spec in SPECS + MORE_SPECS]
+        == list(KINDS)
+    )
+    assert TaskSpec.disparity(64, "far").to_dict() == {
+        "name": "far",
+        "kind": "disparity",
+        "max_disparity": 64.0,
+    }
+    assert TaskSpec.edge(0.011, "outline").to_dict() == {
+        "name": "outline",
+        "kind": "edge",
+        "tolerance": 0.011,
+    }
+    assert TaskSpec.depth(3, name="near").to_dict() == {
+        "name": "near",
+        "kind": "depth",
+        "max_depth": 3.0,
+    }
     assert SPECS[0].classes == ("wall", "door")
     assert [spec.num_classes for spec in SPECS] == [2, 0, 0, 1]
 
@@ -41,24 +71,60 @@ def test_specs_are_immutable_and_hashable() -> None:
             {"name": "a", "kind": "flow"},
             "^task 'a': unknown kind 'flow'; known: semseg, depth, normals, detection, disparity, saliency, edge$",
         ),
-        ({"name": "a", "kind": "disparity"}, r"^task 'a': max_disparity must be positive, got 0\.0$"),
-        ({"name": "a", "kind": "disparity", "max_disparity": float("inf")}, "max_disparity must be positive, got inf$"),
-        ({"name": "a b", "kind": "normals"}, "^task name 'a b' must be letters, digits and underscores"),
+        (
+            {"name": "a", "kind": "disparity"},
+            r"^task 'a': max_disparity must be positive, got 0\.0$",
+        ),
+        (
+            {"name": "a", "kind": "disparity", "max_disparity": float("inf")},
+            "max_disparity must be positive, got inf$",
+        ),
+        (
+            {"name": "a b", "kind": "normals"},
+            "^task name 'a b' must be letters, digits and underscores",
+        ),
         ({"name": "", "kind": "normals"}, "^task name '' must be"),
         ({"name": "a", "kind": "semseg"}, "^task 'a': a semseg task needs at least one class$"),
-        ({"name": "a", "kind": "detection", "classes": []}, "^task 'a': a detection task needs at least one class$"),
-        ({"name": "a", "kind": "semseg", "classes": ["x", "y", "x"]}, r"^task 'a': repeated classes \['x'\]$"),
-        ({"name": "a", "kind": "semseg", "classes": "bed"}, "^task 'a': classes must be a list of names, got 'bed'$"),
-        ({"name": "a", "kind": "semseg", "classes": ["x", 1]}, "^task 'a': classes must be a list of names, got "),
+        (
+            {"name": "a", "kind": "detection", "classes": []},
+            "^task 'a': a detection task needs at least one class$",
+        ),
+        (
+            {"name": "a", "kind": "semseg", "classes": ["x", "y", "x"]},
+            r"^task 'a': repeated classes \['x'\]$",
+        ),
+        (
+            {"name": "a", "kind": "semseg", "classes": "bed"},
+            "^task 'a': classes must be a list of names, got 'bed'$",
+        ),
+        (
+            {"name": "a", "kind": "semseg", "classes": ["x", 1]},
+            "^task 'a': classes must be a list of names, got ",
+        ),
         (
             {"name": "a", "kind": "semseg", "classes": [f"c{i}" for i in range(257)]},
             "^task 'a': at most 256 classes, ids are 8-bit; got 257$",
         ),
-        ({"name": "a", "kind": "depth"}, r"^task 'a': max_depth must be positive metres, got 0\.0$"),
-        ({"name": "a", "kind": "depth", "max_depth": -1}, "max_depth must be positive metres, got -1$"),
-        ({"name": "a", "kind": "depth", "max_depth": float("nan")}, "max_depth must be positive metres, got nan$"),
-        ({"name": "a", "kind": "depth", "max_depth": float("inf")}, "max_depth must be positive metres, got inf$"),
-        ({"name": "a", "kind": "normals", "unit": "m"}, r"^task 'a': unknown keys \['unit'\]; known: name, kind, cl"),
+        (
+            {"name": "a", "kind": "depth"},
+            r"^task 'a': max_depth must be positive metres, got 0\.0$",
+        ),
+        (
+            {"name": "a", "kind": "depth", "max_depth": -1},
+            "max_depth must be positive metres, got -1$",
+        ),
+        (
+            {"name": "a", "kind": "depth", "max_depth": float("nan")},
+            "max_depth must be positive metres, got nan$",
+        ),
+        (
+            {"name": "a", "kind": "depth", "max_depth": float("inf")},
+            "max_depth must be positive metres, got inf$",
+        ),
+        (
+            {"name": "a", "kind": "normals", "unit": "m"},
+            r"^task 'a': unknown keys \['unit'\]; known: name, kind, cl",
+        ),
         ({"kind": "normals"}, r"^task \{'kind': 'normals'\}: missing keys \['name'\]$"),
         ({"name": "a"}, r"^task \{'name': 'a'\}: missing keys \['kind'\]$"),
         ({}, r"^task \{\}: missing keys \['name', 'kind'\]$"),
@@ -81,9 +147,13 @@ def batch() -> Batch:
         "depth": torch.arange(48.0).reshape(2, 1, 4, 6),
         "normals": torch.arange(144.0).reshape(2, 3, 4, 6),
     }
-    targets: dict[str, Any] = {task: DenseTargets(value, valid, annotated) for task, value in dense.items()}
+    targets: dict[str, Any] = {
+        task: DenseTargets(value, valid, annotated) for task, value in dense.items()
+    }
     boxes = [torch.tensor([[1.0, 1, 3, 3]]), torch.zeros(0, 4)]
-    targets["detection"] = BoxTargets(boxes, [torch.tensor([0]), torch.zeros(0, dtype=torch.long)], [True, False])
+    targets["detection"] = BoxTargets(
+        boxes, [torch.tensor([0]), torch.zeros(0, dtype=torch.long)], [True, False]
+    )
     images = torch.zeros(2, 3, 4, 6, dtype=torch.uint8)
     return Batch(images, targets, ["a", "b"], dict.fromkeys(targets, 1))
 
@@ -159,7 +229,17 @@ def test_pinning_leaves_nothing_out(batch: Batch, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
     assert batch.pin_memory() is batch
     assert [tuple(tensor.shape) for tensor in pinned] == [
-        *((2, 3, 4, 6), (2, 4, 6), (2, 4, 6), (2, 2), (2, 1, 4, 6), (2, 4, 6), (2, 3, 4, 6), (2, 4, 6), (2, 1))
+        *(
+            (2, 3, 4, 6),
+            (2, 4, 6),
+            (2, 4, 6),
+            (2, 2),
+            (2, 1, 4, 6),
+            (2, 4, 6),
+            (2, 3, 4, 6),
+            (2, 4, 6),
+            (2, 1),
+        )
     ]
 
 
@@ -169,7 +249,9 @@ def test_to_moves_every_tensor_and_keeps_the_host_values(batch: Batch) -> None:
     for task, target in moved.targets.items():
         assert type(target) is type(batch.targets[task])
         if isinstance(target, DenseTargets):
-            assert {t.device.type for t in (target.value, target.valid, target.annotated)} == {"meta"}
+            assert {t.device.type for t in (target.value, target.valid, target.annotated)} == {
+                "meta"
+            }
         else:
             assert {t.device.type for t in [*target.boxes, *target.labels]} == {"meta"}
             assert target.annotated == [True, False]
@@ -177,7 +259,9 @@ def test_to_moves_every_tensor_and_keeps_the_host_values(batch: Batch) -> None:
     assert batch.images.device.type == "cpu"
 
 
-@pytest.mark.parametrize(("device", "asynchronous"), [("cuda", True), ("cpu", False), ("mps", False)])
+@pytest.mark.parametrize(
+    ("device", "asynchronous"), [("cuda", True), ("cpu", False), ("mps", False)]
+)
 def test_only_copies_to_cuda_are_asynchronous(
     device: str, asynchronous: bool, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,6 @@
 
 import sys
 
-from visionmtl.cli import main
+from visionmtl.cli.main import main
 
 main(["benchmark", *sys.argv[1:]])

@@ -21,11 +21,16 @@ def tool(name: str, *arguments: str) -> None:
 def main() -> None:
     run, own, zoo, photos = (OUTPUT / name for name in ("run", "run.json", "zoo.json", "photos"))
     OUTPUT.mkdir(exist_ok=True)
-    config, sample = str(ROOT / "configs/rooms_resnet10t_hard.yaml"), str(ROOT / "assets/rooms3d_sample")
+    config, sample = (
+        str(ROOT / "configs/rooms_resnet10t_hard.yaml"),
+        str(ROOT / "assets/rooms3d_sample"),
+    )
     tool("train", config, "--output-dir", str(run), "--resume", "auto")
     tool("eval", "--model", str(run), "--json", str(own))
     tool("eval", "--model", MODEL, "--data", sample, "--split", "val", "--json", str(zoo))
-    pictures = [str(ROOT / "assets/photos" / name) for name in ("coffee.png", "chelsea.png", "china.jpg")]
+    pictures = [
+        str(ROOT / "assets/photos" / name) for name in ("coffee.png", "chelsea.png", "china.jpg")
+    ]
     tool("predict", "--model", MODEL, *pictures, "--output", str(photos))
     report = OUTPUT / "report.md"
     report.write_text(text(json.loads(own.read_text()), json.loads(zoo.read_text()), photos))
@@ -48,7 +53,10 @@ def text(own: dict[str, dict[str, float]], zoo: dict[str, dict[str, float]], pho
         "",
         "Two models on two data sets: the columns are not a comparison. Shares in percent, metres, degrees.",
         "",
-        *(f"![{panel.stem}]({photos.name}/{panel.name})\n" for panel in sorted(photos.glob("*_panel.jpg"))),
+        *(
+            f"![{panel.stem}]({photos.name}/{panel.name})\n"
+            for panel in sorted(photos.glob("*_panel.jpg"))
+        ),
     ]
     return "\n".join(lines)
 

@@ -10,15 +10,15 @@ from tempfile import TemporaryDirectory
 import torch
 from rich.console import Console
 
-from visionmtl.configfile import load_config
-from visionmtl.engine.card import model_card
-from visionmtl.engine.data import build_dataset
-from visionmtl.engine.evaluation import evaluate_model
+from visionmtl._files import read_json, write_atomic
+from visionmtl.analysis.evaluation import evaluate_model
+from visionmtl.config.load import load_config
+from visionmtl.engine.datasets import build_dataset
 from visionmtl.engine.logging import json_safe
-from visionmtl.files import read_json, write_atomic
-from visionmtl.models.folder import load_model_folder, save_model
-from visionmtl.registry import CHECKPOINTS, describe_files
 from visionmtl.tasks import TASKS
+from visionmtl.zoo.card import model_card
+from visionmtl.zoo.folder import load_model_folder, save_model
+from visionmtl.zoo.registry import CHECKPOINTS, describe_files
 
 
 def main() -> None:
@@ -27,7 +27,9 @@ def main() -> None:
     parser.add_argument("name", help="name in the zoo")
     parser.add_argument("--licence", required=True)
     parser.add_argument("--data", required=True, help="what it was trained on, in a few words")
-    parser.add_argument("--notes", type=Path, help="Markdown that the card ends with: what the model cannot do")
+    parser.add_argument(
+        "--notes", type=Path, help="Markdown that the card ends with: what the model cannot do"
+    )
     arguments = parser.parse_args()
 
     try:
@@ -38,7 +40,9 @@ def main() -> None:
 
 def publish(arguments: argparse.Namespace) -> None:
     if not re.fullmatch("[a-z0-9][a-z0-9_.-]{0,79}", arguments.name):
-        raise ValueError(f"the name must be small letters, digits, '_', '.' and '-', got {arguments.name!r}")
+        raise ValueError(
+            f"the name must be small letters, digits, '_', '.' and '-', got {arguments.name!r}"
+        )
     config, folder = load_config(arguments.run / "config.yaml"), CHECKPOINTS / arguments.name
     record = read_json(arguments.run / "model" / "config.json")["record"]
     model = load_model_folder(arguments.run / "model")
@@ -50,7 +54,13 @@ def publish(arguments: argparse.Namespace) -> None:
     results = json_safe(results)
     record["metrics"] = results
     notes = arguments.notes.read_text() if arguments.notes else ""
-    save_model(model, folder, model_card(model, config, record) + notes, dtype=torch.float16, extra={"record": record})
+    save_model(
+        model,
+        folder,
+        model_card(model, config, record) + notes,
+        dtype=torch.float16,
+        extra={"record": record},
+    )
 
     registry = read_json(CHECKPOINTS / "registry.json")
     registry["models"][arguments.name] = {

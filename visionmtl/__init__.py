@@ -10,17 +10,17 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "TaskSpec": "visionmtl.types",
     "create_model": "visionmtl.models.factory",
-    "load_model": "visionmtl.zoo",
-    "list_models": "visionmtl.zoo",
-    "predict": "visionmtl.prediction",
+    "load_model": "visionmtl.zoo.load",
+    "list_models": "visionmtl.zoo.load",
+    "predict": "visionmtl.prediction.predict",
 }
 __all__ = ["TaskSpec", "create_model", "list_models", "load_model", "predict"]
 
 if TYPE_CHECKING:
     from visionmtl.models.factory import create_model
-    from visionmtl.prediction import predict
+    from visionmtl.prediction.predict import predict
     from visionmtl.types import TaskSpec
-    from visionmtl.zoo import list_models, load_model
+    from visionmtl.zoo.load import list_models, load_model
 
 
 def __getattr__(name: str) -> Any:

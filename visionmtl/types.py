@@ -63,12 +63,18 @@ class TaskSpec:
     def __post_init__(self) -> None:
         classes: Any = self.classes
         if isinstance(classes, str) or not all(isinstance(c, str) for c in classes):
-            raise ValueError(f"task {self.name!r}: classes must be a list of names, got {classes!r}")
+            raise ValueError(
+                f"task {self.name!r}: classes must be a list of names, got {classes!r}"
+            )
         object.__setattr__(self, "classes", tuple(classes))
         if not self.name.isidentifier():
-            raise ValueError(f"task name {self.name!r} must be letters, digits and underscores, e.g. 'semseg'")
+            raise ValueError(
+                f"task name {self.name!r} must be letters, digits and underscores, e.g. 'semseg'"
+            )
         if self.kind not in KINDS:
-            raise ValueError(f"task {self.name!r}: unknown kind {self.kind!r}; known: {', '.join(KINDS)}")
+            raise ValueError(
+                f"task {self.name!r}: unknown kind {self.kind!r}; known: {', '.join(KINDS)}"
+            )
         if self.kind in ("semseg", "detection"):
             if not self.classes:
                 raise ValueError(f"task {self.name!r}: a {self.kind} task needs at least one class")
@@ -76,13 +82,21 @@ class TaskSpec:
                 repeated = sorted({c for c in self.classes if self.classes.count(c) > 1})
                 raise ValueError(f"task {self.name!r}: repeated classes {repeated}")
         if self.kind == "semseg" and len(self.classes) > 256:
-            raise ValueError(f"task {self.name!r}: at most 256 classes, ids are 8-bit; got {len(self.classes)}")
+            raise ValueError(
+                f"task {self.name!r}: at most 256 classes, ids are 8-bit; got {len(self.classes)}"
+            )
         if self.kind == "depth" and not 0 < self.max_depth < float("inf"):
-            raise ValueError(f"task {self.name!r}: max_depth must be positive metres, got {self.max_depth}")
+            raise ValueError(
+                f"task {self.name!r}: max_depth must be positive metres, got {self.max_depth}"
+            )
         if self.kind == "disparity" and not 0 < self.max_disparity < float("inf"):
-            raise ValueError(f"task {self.name!r}: max_disparity must be positive, got {self.max_disparity}")
+            raise ValueError(
+                f"task {self.name!r}: max_disparity must be positive, got {self.max_disparity}"
+            )
         if self.kind == "edge" and not 0 < self.tolerance < 1:
-            raise ValueError(f"task {self.name!r}: tolerance must lie between 0 and 1, got {self.tolerance}")
+            raise ValueError(
+                f"task {self.name!r}: tolerance must lie between 0 and 1, got {self.tolerance}"
+            )
 
     @classmethod
     def semseg(cls, classes: list[str] | tuple[str, ...], name: str = "semseg") -> TaskSpec:
@@ -135,7 +149,9 @@ class TaskSpec:
         """Inverse of ``to_dict``; raises ``ValueError`` for unknown keys and where name or kind is missing."""
         known = [f.name for f in fields(cls)]
         if unknown := sorted(str(key) for key in values if key not in known):
-            raise ValueError(f"task {values.get('name')!r}: unknown keys {unknown}; known: {', '.join(known)}")
+            raise ValueError(
+                f"task {values.get('name')!r}: unknown keys {unknown}; known: {', '.join(known)}"
+            )
         if missing := [key for key in ("name", "kind") if key not in values]:
             raise ValueError(f"task {dict(values)}: missing keys {missing}")
         return cls(**values)
@@ -262,7 +278,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``; copies to CUDA are asynchronous where the memory is pinned."""
-        asynchronous = device.type == "cuda"  # the other way, and from MPS, the values could be read before they arrive
+        asynchronous = (
+            device.type == "cuda"
+        )  # the other way, and from MPS, the values could be read before they arrive
 
         def move(value: Any) -> Any:
             if isinstance(value, Tensor):
@@ -283,7 +301,9 @@ class Batch:
             return None
         known = None if target.known is None else target.known[index].cpu().numpy()
         if isinstance(target, BoxTargets):
-            return BoxTarget(target.boxes[index].cpu().numpy(), target.labels[index].cpu().numpy(), known)
+            return BoxTarget(
+                target.boxes[index].cpu().numpy(), target.labels[index].cpu().numpy(), known
+            )
         value = target.value[index]
         if value.ndim == 3:
             value = value.permute(1, 2, 0) if len(value) == 3 else value.squeeze(0)

@@ -45,17 +45,23 @@ def degenerate(request: pytest.FixtureRequest) -> Tensor:
 def jacobians() -> list[Tensor]:
     """200 of full rank, T = 2..6; every second has task norms from 1e-3 to 1e3, one in three has little conflict."""
     generator = torch.Generator().manual_seed(0)
-    return [_jacobian(generator, 2 + i % 5, 3 * (2 + i % 5), i % 2 == 1, i % 3 == 0) for i in range(200)]
+    return [
+        _jacobian(generator, 2 + i % 5, 3 * (2 + i % 5), i % 2 == 1, i % 3 == 0) for i in range(200)
+    ]
 
 
 @pytest.fixture(scope="session")
 def deficient() -> list[Tensor]:
     """60 of a rank below T = 3..6, half of them badly scaled."""
     generator = torch.Generator().manual_seed(1)
-    return [_jacobian(generator, 3 + i % 4, 1 + i % (2 + i % 4), i % 2 == 1, False) for i in range(60)]
+    return [
+        _jacobian(generator, 3 + i % 4, 1 + i % (2 + i % 4), i % 2 == 1, False) for i in range(60)
+    ]
 
 
-def _jacobian(generator: torch.Generator, tasks: int, rank: int, badly_scaled: bool, common: bool) -> Tensor:
+def _jacobian(
+    generator: torch.Generator, tasks: int, rank: int, badly_scaled: bool, common: bool
+) -> Tensor:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
@@ -63,5 +69,7 @@ def _jacobian(generator: torch.Generator, tasks: int, rank: int, badly_scaled: b
     if common:  # a shared direction: most pairs do not conflict
         jacobian = jacobian + 1.5 * normal(rank)
     if badly_scaled:
-        jacobian = jacobian * 10 ** (6 * torch.rand(tasks, 1, generator=generator, dtype=torch.float64) - 3)
+        jacobian = jacobian * 10 ** (
+            6 * torch.rand(tasks, 1, generator=generator, dtype=torch.float64) - 3
+        )
     return jacobian

@@ -49,14 +49,18 @@ def test_rounding_noise_of_float32_is_no_component() -> None:
         rows[2] = rows[0] + rows[1]
         exact = rows.double()
         expected = AlignedMTL()(exact @ exact.T)
-        torch.testing.assert_close(AlignedMTL()(rows @ rows.T).double(), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            AlignedMTL()(rows @ rows.T).double(), expected, rtol=1e-3, atol=1e-4
+        )
 
 
 def test_permuting_tasks_permutes_weights(jacobians: list[Tensor]) -> None:
     rows = jacobians[4]
     order = [3, 0, 5, 1, 4, 2]
     weights = AlignedMTL()(rows @ rows.T)
-    torch.testing.assert_close(AlignedMTL()(rows[order] @ rows[order].T), weights[order], rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        AlignedMTL()(rows[order] @ rows[order].T), weights[order], rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

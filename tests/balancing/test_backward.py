@@ -14,10 +14,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visionmtl._errors import NonFiniteLossError
 from visionmtl.balancing import BALANCERS, GradientBalancer, PCGrad
 from visionmtl.balancing.backward import Balance, JacobianGradients, Scope, _weighted
 from visionmtl.engine.distributed import World
-from visionmtl.engine.errors import NonFiniteLossError
 from visionmtl.engine.finite import FiniteCheck
 from visionmtl.engine.step import BALANCING, StepParts, losses_after, prepare, step_gradients
 from visionmtl.losses import Criterion
@@ -31,7 +31,11 @@ from visionmtl.weighting import WEIGHTINGS
 
 TASKS = [TaskSpec.semseg(["a", "b", "c"]), TaskSpec.depth(), TaskSpec.normals()]
 NAMES = [spec.name for spec in TASKS]
-LEVELS = {"semseg": (0, 1), "depth": (0,), "normals": (1, 2)}  # p4 is of normals alone, p5 of nobody
+LEVELS = {
+    "semseg": (0, 1),
+    "depth": (0,),
+    "normals": (1, 2),
+}  # p4 is of normals alone, p5 of nobody
 WIDTH, SIDE = 4, 32
 
 
@@ -42,10 +46,13 @@ class TinyBackbone(Backbone):
         super().__init__("tiny", [WIDTH] * 4, {})
         strides, widths = (4, 2, 2, 2), (3, *[WIDTH] * 3)
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, WIDTH, s, s), nn.Tanh()) for width, s in zip(widths, strides, strict=True)
+            nn.Sequential(nn.Conv2d(width, WIDTH, s, s), nn.Tanh())
+            for width, s in zip(widths, strides, strict=True)
         )
         names = [name for name, _ in self.named_parameters()]
-        self.unread = [frozenset(n for n in names if int(n.split(".")[1]) > level) for level in range(4)]
+        self.unread = [
+            frozenset(n for n in names if int(n.split(".")[1]) > level) for level in range(4)
+        ]
 
     def forward(self, x: Tensor) -> Pyramid:
         assert self.stages is not None
@@ -78,7 +85,10 @@ class TinyHead(nn.Module):
         self.read = nn.ModuleList(nn.Conv2d(WIDTH, out, 1) for _ in self.levels)
 
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> Tensor:
-        maps = [F.interpolate(read(pyramid[i]), size) for read, i in zip(self.read, self.levels, strict=True)]
+        maps = [
+            F.interpolate(read(pyramid[i]), size)
+            for read, i in zip(self.read, self.levels, strict=True)
+        ]
         return torch.stack(maps).sum(0)
 
 
@@ -103,7 +113,11 @@ def make_batch(seed: int, samples: int = 8, side: int = SIDE) -> Batch:
     shape = (samples, side, side)
     share = torch.linspace(0.1, 1.0, samples).view(-1, 1, 1)
     at = torch.arange(samples)
-    annotated = {"semseg": at >= 0, "depth": at < samples // 2, "normals": (at == 0) | (at == samples - 1)}
+    annotated = {
+        "semseg": at >= 0,
+        "depth": at < samples // 2,
+        "normals": (at == 0) | (at == samples - 1),
+    }
     value = {
         "semseg": torch.randint(0, 3, shape, generator=generator).to(torch.uint8),
         "depth": 9 * torch.rand(samples, 1, side, side, generator=generator),
@@ -118,7 +132,12 @@ def make_batch(seed: int, samples: int = 8, side: int = SIDE) -> Batch:
         for name in NAMES
     }
     images = torch.randint(0, 256, (samples, 3, side, side), generator=generator).to(torch.uint8)
-    return Batch(images, targets, [f"s{i}" for i in range(samples)], {n: int(a.sum()) for n, a in annotated.items()})
+    return Batch(
+        images,
+        targets,
+        [f"s{i}" for i in range(samples)],
+        {n: int(a.sum()) for n, a in annotated.items()},
+    )
 
 
 def split(batch: Batch, *sizes: int) -> list[Batch]:
@@ -126,7 +145,10 @@ def split(batch: Batch, *sizes: int) -> list[Batch]:
     parts, start = [], 0
     for size in sizes:
         s = slice(start, start := start + size)
-        targets = {n: DenseTargets(t.value[s], t.valid[s], t.annotated[s]) for n, t in batch.targets.items()}
+        targets = {
+            n: DenseTargets(t.value[s], t.valid[s], t.annotated[s])
+            for n, t in batch.targets.items()
+        }
         counts = {name: int(target.annotated.sum()) for name, target in targets.items()}
         parts.append(Batch(batch.images[s], targets, batch.sample_ids[s], counts))
     return parts
@@ -141,7 +163,11 @@ def make_parts(
     world: World | None = None,
     bf16: bool = False,
 ) -> StepParts:
-    world, device, names = world or World(), torch.device("cpu"), [spec.name for spec in model.tasks]
+    world, device, names = (
+        world or World(),
+        torch.device("cpu"),
+        [spec.name for spec in model.tasks],
+    )
     learner = WEIGHTINGS[weighting](len(names))
     if learner.needs_gramian and method is None:
         method = "sum"
@@ -150,7 +176,9 @@ def make_parts(
     forward: Any = model if balance else world.parallel(model, find_unused=True)
     criterion = Criterion({spec.name: build_loss(spec) for spec in model.tasks})
     halves = model.features, model.predict
-    return StepParts(model, forward, *halves, criterion, learner, balance, finite, device, world, bf16, seed=3)
+    return StepParts(
+        model, forward, *halves, criterion, learner, balance, finite, device, world, bf16, seed=3
+    )
 
 
 def run(parts: StepParts, *batches: Batch, number: int = 1) -> Tensor:
@@ -158,12 +186,16 @@ def run(parts: StepParts, *batches: Batch, number: int = 1) -> Tensor:
     counts = [count for batch in batches for count in batch.annotated.values()]
     sums, width = parts.world.sum_host(counts), len(parts.model.tasks)
     return step_gradients(
-        parts, prepare(parts, batches, [sums[i : i + width] for i in range(0, len(sums), width)], number)
+        parts,
+        prepare(parts, batches, [sums[i : i + width] for i in range(0, len(sums), width)], number),
     )
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
-    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
+    return {
+        n: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for n, p in model.named_parameters()
+    }
 
 
 def assert_close(a: Mapping[str, Tensor], b: Mapping[str, Tensor], tolerance: float = 1e-7) -> None:
@@ -179,7 +211,10 @@ def explicit(model: MultiTaskModel, batch: Batch, method: str) -> dict[str, Tens
     parts = make_parts(model)
     losses = parts.criterion(model(batch.images), batch.targets)
     shared = model.shared_parameters()
-    raw = [torch.autograd.grad(x, list(model.parameters()), retain_graph=True, allow_unused=True) for x in losses]
+    raw = [
+        torch.autograd.grad(x, list(model.parameters()), retain_graph=True, allow_unused=True)
+        for x in losses
+    ]
     by_name = [
         {
             n: torch.zeros_like(p) if g is None else g
@@ -199,7 +234,9 @@ def explicit(model: MultiTaskModel, batch: Batch, method: str) -> dict[str, Tens
 
 @pytest.mark.parametrize("sharing", ["hard", "cross_stitch", "nddr", "mtan"])
 def test_the_sum_is_plain_backpropagation(sharing: str) -> None:
-    batch = make_batch(0, side=64 if sharing == "mtan" else SIDE, samples=2 if sharing == "mtan" else 8)
+    batch = make_batch(
+        0, side=64 if sharing == "mtan" else SIDE, samples=2 if sharing == "mtan" else 8
+    )
     plain, balanced = make_model(sharing), make_model(sharing)
     expected = run(make_parts(plain), batch)
     torch.testing.assert_close(run(make_parts(balanced, "sum"), batch), expected)
@@ -217,8 +254,12 @@ def test_the_sum_is_plain_backpropagation(sharing: str) -> None:
         *((m, s) for m in ("pcgrad", "mgda") for s in ("cross_stitch", "nddr", "mtan")),
     ],
 )
-def test_shared_parameters_have_the_balanced_gradient_and_others_their_own(method: str, sharing: str) -> None:
-    batch = make_batch(1, side=64 if sharing == "mtan" else SIDE, samples=2 if sharing == "mtan" else 8)
+def test_shared_parameters_have_the_balanced_gradient_and_others_their_own(
+    method: str, sharing: str
+) -> None:
+    batch = make_batch(
+        1, side=64 if sharing == "mtan" else SIDE, samples=2 if sharing == "mtan" else 8
+    )
     model = make_model(sharing)
     expected = explicit(model, batch, method)
     run(make_parts(model, method), batch)
@@ -230,14 +271,22 @@ def test_features_are_balanced_at_the_pyramid(method: str) -> None:
     batch, model = make_batch(2), make_model()
     parts = make_parts(model, method, "features")
     pyramid = model.features(batch.images)["semseg"]
-    losses = parts.criterion(model.predict(dict.fromkeys(NAMES, pyramid), (SIDE, SIDE)), batch.targets)
+    losses = parts.criterion(
+        model.predict(dict.fromkeys(NAMES, pyramid), (SIDE, SIDE)), batch.targets
+    )
     raw = [torch.autograd.grad(x, pyramid, retain_graph=True, allow_unused=True) for x in losses]
-    rows = [[torch.zeros_like(x) if g is None else g for x, g in zip(pyramid, of_task, strict=True)] for of_task in raw]
+    rows = [
+        [torch.zeros_like(x) if g is None else g for x, g in zip(pyramid, of_task, strict=True)]
+        for of_task in raw
+    ]
     flat = torch.stack([torch.cat([g.flatten() for g in of_task]) for of_task in rows])
     weights = BALANCERS[method]()(flat @ flat.T, parts.generator(1, BALANCING))
     heads = list(model.heads.parameters())
     head_gradients = torch.autograd.grad(losses.sum(), heads, retain_graph=True)
-    balanced = [sum(w * g for w, g in zip(weights, of_map, strict=True)) for of_map in zip(*rows, strict=True)]
+    balanced = [
+        sum(w * g for w, g in zip(weights, of_map, strict=True))
+        for of_map in zip(*rows, strict=True)
+    ]
     torch.autograd.backward(pyramid, balanced)  # type: ignore[arg-type]
     for p, g in zip(heads, head_gradients, strict=True):
         p.grad = g
@@ -256,7 +305,9 @@ EVERY_WAY: list[tuple[str | None, Scope, str]] = [
 
 
 @pytest.mark.parametrize(("method", "scope", "weighting"), EVERY_WAY)
-def test_micro_batches_have_the_gradient_of_one_batch(method: str | None, scope: Scope, weighting: str) -> None:
+def test_micro_batches_have_the_gradient_of_one_batch(
+    method: str | None, scope: Scope, weighting: str
+) -> None:
     """Also where a task is missing in some of them: depth in the last two, normals in the second."""
     results = []
     for sizes in ((8,), (3, 2, 3)):
@@ -265,7 +316,14 @@ def test_micro_batches_have_the_gradient_of_one_batch(method: str | None, scope:
         parts.weighting.end_epoch(torch.tensor([1.0, 2.0, 3.0]))
         parts.weighting.end_epoch(torch.tensor([0.5, 1.9, 1.0]))
         losses = run(parts, *split(make_batch(3), *sizes))
-        results.append({"losses": losses, **gradients(model), **gradients(parts.weighting), "weights": parts.weights})
+        results.append(
+            {
+                "losses": losses,
+                **gradients(model),
+                **gradients(parts.weighting),
+                "weights": parts.weights,
+            }
+        )
     assert_close(*results, tolerance=1e-5)  # type: ignore[arg-type]  # counts and learnt weights are float32
 
 
@@ -343,8 +401,14 @@ def test_weights_are_kept_between_refreshes(scope: Scope) -> None:
         (make_parts(plain).criterion(plain(batch.images), batch.targets) @ seen[-1]).backward()
         mixed, shared = gradients(plain), {id(p) for p in plain.shared_parameters()}
         trunk = {n for n, p in plain.named_parameters() if not n.startswith("heads")}
-        balanced = {n for n, p in plain.named_parameters() if id(p) in shared} if scope == "parameters" else trunk
-        assert_close(gradients(model), {n: mixed[n] if n in balanced else raw[n] for n in raw}, 1e-6)
+        balanced = (
+            {n for n, p in plain.named_parameters() if id(p) in shared}
+            if scope == "parameters"
+            else trunk
+        )
+        assert_close(
+            gradients(model), {n: mixed[n] if n in balanced else raw[n] for n in raw}, 1e-6
+        )
     assert torch.equal(seen[0], seen[1])
     assert torch.equal(seen[0], seen[2])
     assert not torch.equal(seen[0], seen[3])
@@ -392,7 +456,10 @@ def test_a_gradient_that_is_not_finite_is_named(scope: Scope) -> None:
     real = model.heads["depth"].forward
     model.heads["depth"].forward = lambda *args: (x := real(*args)) + (0 * x).sqrt()  # type: ignore[method-assign]
     parts = make_parts(model, "mgda", scope)
-    with pytest.raises(NonFiniteLossError, match=r"^step 1: gradient of depth is nan; samples: s0, s1, s2, s3, s4, s5"):
+    with pytest.raises(
+        NonFiniteLossError,
+        match=r"^step 1: gradient of depth is nan; samples: s0, s1, s2, s3, s4, s5",
+    ):
         run(parts, make_batch(8))
     assert parts.balance is not None
     assert torch.equal(parts.balance.weights, torch.ones(3).double())
@@ -403,11 +470,13 @@ def test_what_is_refused() -> None:
         return Balance(PCGrad(), make_model(sharing), scope, 1, World().sum_)
 
     with pytest.raises(
-        ValueError, match="balancing needs trainable parameters that tasks share; with IndependentSharing"
+        ValueError,
+        match="balancing needs trainable parameters that tasks share; with IndependentSharing",
     ):
         make("independent", "parameters")
     with pytest.raises(
-        ValueError, match=r"balancing.scope features needs maps .* only hard sharing has, not CrossStitch"
+        ValueError,
+        match=r"balancing.scope features needs maps .* only hard sharing has, not CrossStitch",
     ):
         make("cross_stitch", "features")
 
@@ -444,7 +513,11 @@ def test_gradients_keep_the_memory_format_of_their_parameters() -> None:
 
 PROCESSES = 2
 CASES: list[tuple[str | None, Scope, str, str, int]] = [
-    *((method, scope, "constant", "hard", 2) for method in BALANCERS for scope in ("parameters", "features")),
+    *(
+        (method, scope, "constant", "hard", 2)
+        for method in BALANCERS
+        for scope in ("parameters", "features")
+    ),
     *((None, "parameters", name, "hard", 1) for name in WEIGHTINGS),
     (None, "parameters", "constant", "hard", 2),
     ("pcgrad", "parameters", "uncertainty", "cross_stitch", 2),
@@ -457,12 +530,16 @@ def three_steps(world: World, case: tuple[str | None, Scope, str, str, int]) -> 
     """The parameters after training on this process's part of three batches; only the first part has depth."""
     method, scope, weighting, sharing, accumulate = case
     model = make_model(sharing)
-    parts = make_parts(model, method, scope, weighting, every=2 if method == "mgda" else 1, world=world)
+    parts = make_parts(
+        model, method, scope, weighting, every=2 if method == "mgda" else 1, world=world
+    )
     learnt = [*model.parameters(), *parts.weighting.parameters()]
     optimizer = torch.optim.SGD(learnt, lr=0.05, momentum=0.5)
     for number in range(1, 4):
         own = split(make_batch(number), *[8 // world.size] * world.size)[world.rank]
-        micro = split(own, *[8 // world.size // accumulate] * accumulate) if world.size > 1 else [own]
+        micro = (
+            split(own, *[8 // world.size // accumulate] * accumulate) if world.size > 1 else [own]
+        )
         counts = [count for batch in micro for count in batch.annotated.values()]
         sums = world.sum_host(counts)
         step = prepare(parts, micro, [sums[i : i + 3] for i in range(0, len(sums), 3)], number)
@@ -504,7 +581,9 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     for case, *found in zip(CASES, *both, strict=True):
         alone = three_steps(World(), case)
         assert torch.equal(*found), case
-        torch.testing.assert_close(found[0], alone, rtol=1e-5, atol=1e-6, msg=lambda m, c=case: f"{c}: {m}")
+        torch.testing.assert_close(
+            found[0], alone, rtol=1e-5, atol=1e-6, msg=lambda m, c=case: f"{c}: {m}"
+        )
         assert case[3] != "hard" or (alone[: len(start)] - start).abs().max() > 1e-3
 
 
@@ -519,7 +598,9 @@ def test_a_bad_loss_is_named_with_the_samples_of_all_processes(tmp_path: Path) -
         return str(caught.value)
 
     messages = in_processes(work, tmp_path)
-    assert messages == ["step 1: loss of semseg is nan; samples: s0, s1, s2, s3, s4, s5, s6, s7"] * 2
+    assert (
+        messages == ["step 1: loss of semseg is nan; samples: s0, s1, s2, s3, s4, s5, s6, s7"] * 2
+    )
 
 
 def test_random_choices_follow_seed_and_step_alone() -> None:

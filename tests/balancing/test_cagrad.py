@@ -23,7 +23,9 @@ def on_simplex(weights: Tensor) -> Tensor:
 def test_golden_value() -> None:
     """The example of TorchJD's documentation."""
     direction = CAGrad(c=0.5)(GOLDEN @ GOLDEN.T) @ GOLDEN
-    torch.testing.assert_close(direction, torch.tensor([0.1835, 1.2041, 1.2041]).double(), rtol=0, atol=5e-5)
+    torch.testing.assert_close(
+        direction, torch.tensor([0.1835, 1.2041, 1.2041]).double(), rtol=0, atol=5e-5
+    )
 
 
 def test_c_0_is_the_mean_and_one_task_is_plain_backpropagation() -> None:
@@ -39,7 +41,9 @@ def test_no_task_is_served_worse_than_by_the_mean(jacobians: list[Tensor]) -> No
 
 
 @pytest.mark.parametrize("c", [0.01, 0.4, 0.9])
-def test_the_optimality_condition(jacobians: list[Tensor], deficient: list[Tensor], c: float) -> None:
+def test_the_optimality_condition(
+    jacobians: list[Tensor], deficient: list[Tensor], c: float
+) -> None:
     """No duality gap: the worst-served task gets the dual's minimum from a direction on the ball's surface."""
     for jacobian in jacobians + deficient:
         weights = CAGrad(c=c)(jacobian @ jacobian.T)
@@ -83,7 +87,10 @@ def test_torchjd(jacobians: list[Tensor]) -> None:
     agreed = 0
     for index, jacobian in enumerate(jacobians):
         c = (0.1, 0.4, 0.9)[index % 3]
-        weights, expected = CAGrad(c=c)(jacobian @ jacobian.T), weighting(c=c, norm_eps=1e-30)(jacobian @ jacobian.T)
+        weights, expected = (
+            CAGrad(c=c)(jacobian @ jacobian.T),
+            weighting(c=c, norm_eps=1e-30)(jacobian @ jacobian.T),
+        )
         lengths = jacobian.norm(dim=1)
         if (lengths * (weights - expected)).norm() <= 1e-4 * (lengths * expected).norm():
             agreed += 1

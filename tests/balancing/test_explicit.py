@@ -21,8 +21,14 @@ def gradients() -> Tensor:
         network = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
         image = torch.randn(16, 6, dtype=torch.float64)
     out = network(image)
-    losses = [(out - 1).square().mean(), 3 * (out + 0.5).abs().mean(), out.square().sum(1).exp().mean()]
-    rows = [torch.autograd.grad(loss, list(network.parameters()), retain_graph=True) for loss in losses]
+    losses = [
+        (out - 1).square().mean(),
+        3 * (out + 0.5).abs().mean(),
+        out.square().sum(1).exp().mean(),
+    ]
+    rows = [
+        torch.autograd.grad(loss, list(network.parameters()), retain_graph=True) for loss in losses
+    ]
     stacked = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
     assert (stacked @ stacked.T).min() < 0, "no conflict: nothing to test"
     return stacked

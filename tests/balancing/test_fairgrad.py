@@ -26,7 +26,9 @@ def error(rows: Tensor, weights: Tensor, alpha: float) -> float:
     ],
 )
 def test_golden_values(gramian: list[list[float]], alpha: float, expected: list[float]) -> None:
-    assert FairGrad(alpha=alpha)(torch.tensor(gramian)).tolist() == pytest.approx(expected, rel=1e-5)
+    assert FairGrad(alpha=alpha)(torch.tensor(gramian)).tolist() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 5.0, 10.0])
@@ -46,10 +48,14 @@ def test_as_torchjd(jacobians: list[Tensor]) -> None:
     pytest.importorskip("scipy")
     oracle = pytest.importorskip("torchjd.aggregation").FairGradWeighting(alpha=2.0, max_iters=100)
     compared = 0
-    for rows in jacobians[::2] + jacobians[1:41:4]:  # the second ten are badly scaled and take it long
+    for rows in (
+        jacobians[::2] + jacobians[1:41:4]
+    ):  # the second ten are badly scaled and take it long
         theirs = oracle(rows @ rows.T)
         if error(rows, theirs, 2.0) < 1e-5:  # not so for some badly scaled ones
-            torch.testing.assert_close(FairGrad(alpha=2.0)(rows @ rows.T), theirs, rtol=1e-4, atol=0)
+            torch.testing.assert_close(
+                FairGrad(alpha=2.0)(rows @ rows.T), theirs, rtol=1e-4, atol=0
+            )
             compared += 1
     assert compared >= 100
 
@@ -58,12 +64,16 @@ def test_permuting_tasks_permutes_weights(jacobians: list[Tensor]) -> None:
     rows = jacobians[9]
     order = [3, 0, 5, 1, 4, 2]
     weights = FairGrad()(rows @ rows.T)
-    torch.testing.assert_close(FairGrad()(rows[order] @ rows[order].T), weights[order], rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        FairGrad()(rows[order] @ rows[order].T), weights[order], rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.5, 2.0, 10.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_finite_on_degenerate_gradients(degenerate: Tensor, dtype: torch.dtype, alpha: float) -> None:
+def test_finite_on_degenerate_gradients(
+    degenerate: Tensor, dtype: torch.dtype, alpha: float
+) -> None:
     rows = degenerate.to(dtype)
     weights = FairGrad(alpha=alpha)(rows @ rows.T)
     assert weights.dtype == dtype

@@ -14,7 +14,9 @@ from visionmtl.balancing.pcgrad import PCGrad
 
 def gramians(tasks: int, number: int, seed: int = 0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    jacobians = [torch.randn(tasks, 8, generator=generator, dtype=torch.float64) for _ in range(number)]
+    jacobians = [
+        torch.randn(tasks, 8, generator=generator, dtype=torch.float64) for _ in range(number)
+    ]
     return [jacobian @ jacobian.T for jacobian in jacobians]
 
 
@@ -36,7 +38,9 @@ def test_the_correction_reaches_the_target_cosine() -> None:
     gramian = torch.tensor([[4.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
     # The step |g_i| (t sin - phi cos_t) / (|g_j| sqrt(1 - t^2)) with phi = -0.5, t = 0.6, for |g| = 2, 1 and 1, 2.
     factor = (0.6 * 0.75**0.5 + 0.5 * 0.8) / 0.8
-    torch.testing.assert_close(balancer(gramian), torch.tensor([1 + factor / 2, 1 + 2 * factor], dtype=torch.float64))
+    torch.testing.assert_close(
+        balancer(gramian), torch.tensor([1 + factor / 2, 1 + 2 * factor], dtype=torch.float64)
+    )
     mixed = torch.tensor([1.0, 2 * factor], dtype=torch.float64)  # g_1'
     assert (mixed @ gramian[1] / (mixed @ gramian @ mixed).sqrt()).item() == pytest.approx(0.6)
 

@@ -35,10 +35,14 @@ def test_the_paper_s_formula() -> None:
     units = torch.nn.functional.normalize(jacobian)
     differences, unit_differences = jacobian[:1] - jacobian[1:], units[:1] - units[1:]
     rest = jacobian[0] @ unit_differences.T @ torch.linalg.inv(differences @ unit_differences.T)
-    torch.testing.assert_close(IMTLG()(jacobian @ jacobian.T), torch.cat([1 - rest.sum(0, keepdim=True), rest]))
+    torch.testing.assert_close(
+        IMTLG()(jacobian @ jacobian.T), torch.cat([1 - rest.sum(0, keepdim=True), rest])
+    )
 
 
-def test_projections_are_equal_and_weights_sum_to_1(jacobians: list[Tensor], deficient: list[Tensor]) -> None:
+def test_projections_are_equal_and_weights_sum_to_1(
+    jacobians: list[Tensor], deficient: list[Tensor]
+) -> None:
     for jacobian in jacobians + deficient:
         weights = IMTLG()(jacobian @ jacobian.T)
         assert weights.sum().item() == pytest.approx(1)

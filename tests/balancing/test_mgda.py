@@ -48,7 +48,9 @@ def test_float32_gramians_with_rounding_errors(deficient: list[Tensor]) -> None:
         single = jacobian.float()
         weights = MGDA()(single @ single.T).double()
         point, lengths = weights @ single.double(), single.double().norm(dim=1)
-        assert ((point @ point - single.double() @ point) <= 1e-5 * lengths * (weights @ lengths)).all()
+        assert (
+            (point @ point - single.double() @ point) <= 1e-5 * lengths * (weights @ lengths)
+        ).all()
 
 
 def test_zero_in_the_hull_gives_zero() -> None:
@@ -57,7 +59,9 @@ def test_zero_in_the_hull_gives_zero() -> None:
 
 
 def test_ten_tasks() -> None:
-    jacobian = torch.randn(10, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.3
+    jacobian = (
+        torch.randn(10, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.3
+    )
     weights = MGDA()(jacobian @ jacobian.T)
     point = weights @ jacobian
     assert ((jacobian @ point) >= point @ point - 1e-9).all()
@@ -81,5 +85,9 @@ def test_quadprog(jacobians: list[Tensor]) -> None:
         constraints = torch.cat([torch.ones(tasks, 1), torch.eye(tasks)], dim=1).double().numpy()
         bounds = torch.eye(tasks + 1)[0].double().numpy()
         gramian = jacobian @ jacobian.T
-        expected = quadprog.solve_qp(gramian.numpy(), torch.zeros(tasks).double().numpy(), constraints, bounds, 1)[0]
-        torch.testing.assert_close(MGDA()(gramian), torch.from_numpy(expected), rtol=1e-4, atol=1e-9)
+        expected = quadprog.solve_qp(
+            gramian.numpy(), torch.zeros(tasks).double().numpy(), constraints, bounds, 1
+        )[0]
+        torch.testing.assert_close(
+            MGDA()(gramian), torch.from_numpy(expected), rtol=1e-4, atol=1e-9
+        )

@@ -52,7 +52,9 @@ def test_as_torchjd_where_that_converges(jacobians: list[Tensor]) -> None:
     for rows in jacobians[:80:2]:  # the badly scaled ones take it long and do not converge
         theirs = oracle(n_tasks=len(rows), max_norm=0.0).weighting(rows)
         if error(rows, theirs) < 1e-3:
-            torch.testing.assert_close(NashMTL(max_norm=0.0)(rows @ rows.T), theirs, rtol=1e-3, atol=0)
+            torch.testing.assert_close(
+                NashMTL(max_norm=0.0)(rows @ rows.T), theirs, rtol=1e-3, atol=0
+            )
             compared += 1
     assert compared > 30
 
@@ -68,14 +70,18 @@ def test_the_scale_of_a_loss_drops_out(jacobians: list[Tensor]) -> None:
     rows = jacobians[4]
     scaled = rows * torch.tensor([[1e-3], [1.0], [1e3], [7.0], [0.1], [1.0]], dtype=torch.float64)
     expected = rows.T @ NashMTL()(rows @ rows.T)
-    torch.testing.assert_close(scaled.T @ NashMTL()(scaled @ scaled.T), expected, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(
+        scaled.T @ NashMTL()(scaled @ scaled.T), expected, rtol=1e-7, atol=1e-9
+    )
 
 
 def test_permuting_tasks_permutes_weights(jacobians: list[Tensor]) -> None:
     rows = jacobians[9]
     order = [3, 0, 5, 1, 4, 2]
     weights = NashMTL()(rows @ rows.T)
-    torch.testing.assert_close(NashMTL()(rows[order] @ rows[order].T), weights[order], rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        NashMTL()(rows[order] @ rows[order].T), weights[order], rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -106,5 +112,7 @@ def test_has_no_state() -> None:
 
 @pytest.mark.parametrize("max_norm", [-1.0, math.inf, math.nan])
 def test_bad_max_norm(max_norm: float) -> None:
-    with pytest.raises(ValueError, match=r"max_norm must be finite and >= 0 \(0: no clipping\), got"):
+    with pytest.raises(
+        ValueError, match=r"max_norm must be finite and >= 0 \(0: no clipping\), got"
+    ):
         NashMTL(max_norm=max_norm)

@@ -10,7 +10,9 @@ GOLDEN = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
 
 
 def test_golden_value() -> None:
-    torch.testing.assert_close(PCGrad()(GOLDEN @ GOLDEN.T), torch.tensor([2.2222, 1.5789]), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        PCGrad()(GOLDEN @ GOLDEN.T), torch.tensor([2.2222, 1.5789]), rtol=1e-4, atol=0
+    )
 
 
 def test_each_order_leaves_out_its_own_task() -> None:
@@ -24,7 +26,9 @@ def test_each_order_leaves_out_its_own_task() -> None:
 
 def test_same_generator_state_same_weights() -> None:
     jacobian = torch.randn(5, 4, generator=torch.Generator().manual_seed(3))
-    one, two, other = (PCGrad()(jacobian @ jacobian.T, torch.Generator().manual_seed(seed)) for seed in (7, 7, 9))
+    one, two, other = (
+        PCGrad()(jacobian @ jacobian.T, torch.Generator().manual_seed(seed)) for seed in (7, 7, 9)
+    )
     assert one.equal(two)
     assert not one.equal(other)
 
@@ -41,7 +45,9 @@ def test_a_zero_gradient_changes_nothing() -> None:
     assert PCGrad()(gramian).tolist() == pytest.approx(expected)
 
 
-def test_torchjd(jacobians: list[Tensor], deficient: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchjd(
+    jacobians: list[Tensor], deficient: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     oracle = pytest.importorskip("torchjd").aggregation.PCGradWeighting()
     for seed, jacobian in enumerate(jacobians + deficient):
         gramian = jacobian @ jacobian.T

@@ -23,7 +23,9 @@ def test_the_base_class_is_a_contract_only() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", METHODS)
-def test_degenerate_gramians_give_finite_weights(name: str, dtype: torch.dtype, degenerate: Tensor) -> None:
+def test_degenerate_gramians_give_finite_weights(
+    name: str, dtype: torch.dtype, degenerate: Tensor
+) -> None:
     jacobian = degenerate.to(dtype)
     gramian = jacobian @ jacobian.T
     before, balancer = gramian.clone(), BALANCERS[name]()
@@ -58,7 +60,10 @@ def test_the_order_of_the_tasks_does_not_matter(name: str, jacobians: list[Tenso
 def test_a_common_factor_does_not_matter(name: str, jacobians: list[Tensor]) -> None:
     for jacobian in jacobians[:20]:
         gramian = jacobian @ jacobian.T
-        one, two = (BALANCERS[name]()(g, torch.Generator().manual_seed(0)) for g in (gramian, 1e-8 * gramian))
+        one, two = (
+            BALANCERS[name]()(g, torch.Generator().manual_seed(0))
+            for g in (gramian, 1e-8 * gramian)
+        )
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-9)
 
 
@@ -66,7 +71,10 @@ def test_a_common_factor_does_not_matter(name: str, jacobians: list[Tensor]) -> 
 def test_float32_is_near_float64(name: str, jacobians: list[Tensor]) -> None:
     for jacobian in jacobians[:40:2]:
         gramian = jacobian @ jacobian.T
-        one, two = (BALANCERS[name]()(g, torch.Generator().manual_seed(0)) for g in (gramian, gramian.float()))
+        one, two = (
+            BALANCERS[name]()(g, torch.Generator().manual_seed(0))
+            for g in (gramian, gramian.float())
+        )
         assert (one - two).norm() <= 1e-3 * one.norm()
 
 

@@ -19,7 +19,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "FairGrad": {"alpha": 1.0},
     "Krum": {"n_byzantine": 1},
 }
-PACKAGES = {"CAGrad": ["cvxpy"], "FairGrad": ["scipy"], "UPGrad": ["quadprog"], "DualProj": ["quadprog"]}
+PACKAGES = {
+    "CAGrad": ["cvxpy"],
+    "FairGrad": ["scipy"],
+    "UPGrad": ["quadprog"],
+    "DualProj": ["quadprog"],
+}
 NAMES = gramian_weightings(aggregation)
 
 
@@ -37,13 +42,22 @@ def build(name: str, **options: Any) -> TorchJDBalancer:
 def test_known_names() -> None:
     expected = "AlignedMTL CAGrad Constant DualProj FairGrad GradVac IMTLG Krum MGDA Mean PCGrad Random Sum UPGrad"
     assert set(expected.split()) <= set(NAMES)
-    assert not {"NashMTL", "ExcessMTL", "MoDo", "SDMGrad", "CRMOGM", "GramianWeightedAggregator"} & set(NAMES)
+    assert not {
+        "NashMTL",
+        "ExcessMTL",
+        "MoDo",
+        "SDMGrad",
+        "CRMOGM",
+        "GramianWeightedAggregator",
+    } & set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gives_the_weights_of_torchjd(name: str) -> None:
     balancer = build(name)
-    options = {k: torch.tensor(v) if isinstance(v, list) else v for k, v in OPTIONS.get(name, {}).items()}
+    options = {
+        k: torch.tensor(v) if isinstance(v, list) else v for k, v in OPTIONS.get(name, {}).items()
+    }
     weighting = getattr(aggregation, f"{name}Weighting")(**options)
     for seed in range(3):
         torch.manual_seed(seed)
@@ -71,7 +85,9 @@ def test_random_choices_follow_the_generator(name: str) -> None:
     first, second = (build(name)(gramian(1), generator) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(77)
-    torch.testing.assert_close(build(name)(gramian(1), torch.Generator().manual_seed(5)), first, rtol=0, atol=0)
+    torch.testing.assert_close(
+        build(name)(gramian(1), torch.Generator().manual_seed(5)), first, rtol=0, atol=0
+    )
     torch.manual_seed(5)  # one stream: as if the generator were torch's own
     torch.testing.assert_close(build(name)(gramian(1)), first, rtol=0, atol=0)
     torch.testing.assert_close(build(name)(gramian(1)), second, rtol=0, atol=0)
@@ -92,7 +108,8 @@ def test_state_survives_a_checkpoint(name: str) -> None:
     file.seek(0)
     resumed.load_state_dict(torch.load(file, weights_only=True))
     expected, found, forgetful = (
-        each(conflict, torch.Generator().manual_seed(9)) for each in (balancer, resumed, build(name))
+        each(conflict, torch.Generator().manual_seed(9))
+        for each in (balancer, resumed, build(name))
     )
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert not torch.allclose(forgetful, expected)
@@ -109,19 +126,27 @@ def test_other_tasks_start_a_new_memory() -> None:
     used(gramian(0), torch.Generator().manual_seed(0), [0, 1, 2, 3])
     generators = (torch.Generator().manual_seed(1), torch.Generator().manual_seed(1))
     expected = build("GradVac")(gramian(1), generators[0])
-    torch.testing.assert_close(used(gramian(1), generators[1], [0, 1, 2, 5]), expected, rtol=0, atol=0)
+    torch.testing.assert_close(
+        used(gramian(1), generators[1], [0, 1, 2, 5]), expected, rtol=0, atol=0
+    )
 
 
-@pytest.mark.parametrize("name", ["NashMTL", "ExcessMTLWeighting", "MoDo", "ConFIG", "CRMOGM", "TrimmedMean"])
+@pytest.mark.parametrize(
+    "name", ["NashMTL", "ExcessMTLWeighting", "MoDo", "ConFIG", "CRMOGM", "TrimmedMean"]
+)
 def test_refuses_what_needs_more_than_the_gramian(name: str) -> None:
     message = f"TorchJD weighting '{name}' needs more than the Gramian of one batch; choose from AlignedMTL, CAGrad, "
     with pytest.raises(ValueError, match=message):
         TorchJDBalancer(name=name)
 
 
-@pytest.mark.parametrize("name", ["UpGrad", "", "Weighting", "__init__", "GramianWeightedAggregator"])
+@pytest.mark.parametrize(
+    "name", ["UpGrad", "", "Weighting", "__init__", "GramianWeightedAggregator"]
+)
 def test_unknown_name(name: str) -> None:
-    with pytest.raises(ValueError, match=f"TorchJD weighting '{name}' .*; choose from AlignedMTL, CAGrad, "):
+    with pytest.raises(
+        ValueError, match=f"TorchJD weighting '{name}' .*; choose from AlignedMTL, CAGrad, "
+    ):
         TorchJDBalancer(name=name)
 
 
@@ -138,5 +163,7 @@ def test_bad_options(options: dict[str, Any]) -> None:
 
 def test_torchjd_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
-    with pytest.raises(ValueError, match=r"TorchJDBalancer needs TorchJD: pip install 'torchjd>=0\.18'"):
+    with pytest.raises(
+        ValueError, match=r"TorchJDBalancer needs TorchJD: pip install 'torchjd>=0\.18'"
+    ):
         TorchJDBalancer(name="UPGrad")

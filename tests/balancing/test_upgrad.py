@@ -67,12 +67,16 @@ def test_permuting_tasks_permutes_weights(jacobians: list[Tensor]) -> None:
     rows = jacobians[4]
     order = [3, 0, 5, 1, 4, 2]
     weights = UPGrad()(rows @ rows.T)
-    torch.testing.assert_close(UPGrad()(rows[order] @ rows[order].T), weights[order], rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(
+        UPGrad()(rows[order] @ rows[order].T), weights[order], rtol=1e-6, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("reg_eps", [1e-4, 1e-9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_finite_on_degenerate_gradients(degenerate: Tensor, dtype: torch.dtype, reg_eps: float) -> None:
+def test_finite_on_degenerate_gradients(
+    degenerate: Tensor, dtype: torch.dtype, reg_eps: float
+) -> None:
     rows = degenerate.to(dtype)
     weights = UPGrad(reg_eps=reg_eps)(rows @ rows.T)
     assert weights.dtype == dtype

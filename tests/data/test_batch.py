@@ -7,9 +7,22 @@ import pytest
 import torch
 
 from visionmtl.data.batch import collate
-from visionmtl.types import BoxTarget, BoxTargets, DenseTarget, DenseTargets, Sample, Target, TaskSpec
+from visionmtl.types import (
+    BoxTarget,
+    BoxTargets,
+    DenseTarget,
+    DenseTargets,
+    Sample,
+    Target,
+    TaskSpec,
+)
 
-TASKS = [TaskSpec.semseg(["a", "b"]), TaskSpec.depth(), TaskSpec.normals(), TaskSpec.detection(["x"])]
+TASKS = [
+    TaskSpec.semseg(["a", "b"]),
+    TaskSpec.depth(),
+    TaskSpec.normals(),
+    TaskSpec.detection(["x"]),
+]
 SIZE = (4, 6)
 
 
@@ -138,7 +151,11 @@ def test_masks_and_disparity() -> None:
         kind = np.float32 if spec.kind == "disparity" else np.uint8
         sample.targets[spec.name] = DenseTarget(np.ones(SIZE, kind), valid)
     batch = collate([sample, make_sample("b")], tasks)
-    assert [dense(target).value.dtype for target in batch.targets.values()] == [torch.uint8, torch.uint8, torch.float32]
+    assert [dense(target).value.dtype for target in batch.targets.values()] == [
+        torch.uint8,
+        torch.uint8,
+        torch.float32,
+    ]
     assert [tuple(dense(target).value.shape) for target in batch.targets.values()] == [
         *((2, *SIZE), (2, *SIZE), (2, 1, *SIZE))
     ]
@@ -151,7 +168,11 @@ def test_masks_and_disparity() -> None:
 
 
 def test_classes_that_annotations_speak_of() -> None:
-    samples = [make_sample("a", "semseg", "detection"), make_sample("b", "semseg"), make_sample("c")]
+    samples = [
+        make_sample("a", "semseg", "detection"),
+        make_sample("b", "semseg"),
+        make_sample("c"),
+    ]
     samples[0].targets["semseg"].known = np.array([True, False])
     samples[0].targets["detection"].known = np.array([True])
     batch = collate(samples, TASKS)

@@ -18,7 +18,7 @@ from visionmtl.data import cache
 from visionmtl.data.cache import CachedDataset
 from visionmtl.data.folder import FolderDataset
 from visionmtl.data.loader import close_loader, make_loader
-from visionmtl.data.transforms import build_transform
+from visionmtl.data.transforms.joint import build_transform
 from visionmtl.types import BoxTarget, Camera, DenseTarget, MultiTaskDataset, Sample
 
 SIZE = (20, 24)
@@ -45,7 +45,9 @@ def save(path: Path, array: np.ndarray) -> None:
 
 def random_masks(rng: np.random.Generator, size: tuple[int, int]) -> dict[str, np.ndarray]:
     """Every value that a file may hold, by task."""
-    fine = np.concatenate([np.arange(256), [300] * 20, rng.integers(0, 256, size[0] * size[1] - 276)])
+    fine = np.concatenate(
+        [np.arange(256), [300] * 20, rng.integers(0, 256, size[0] * size[1] - 276)]
+    )
     depth = rng.integers(0, 65536, size, dtype=np.uint16)
     depth[0, :5] = [0, 1, 2, 59_999, 65_535]
     return {
@@ -69,7 +71,10 @@ def make_root(root: Path) -> Path:
         for task, mask in {} if name == "c" else random_masks(rng, size).items():
             save(root / f"train/{task}/{name}.png", mask)
     coco: dict[str, Any] = {
-        "images": [{"id": i, "file_name": n, "width": sizes[n][1], "height": sizes[n][0]} for i, n in enumerate("ab")],
+        "images": [
+            {"id": i, "file_name": n, "width": sizes[n][1], "height": sizes[n][0]}
+            for i, n in enumerate("ab")
+        ],
         "annotations": [
             {"image_id": 0, "category_id": 1, "bbox": [1.3, 2.7, 5.1, 3.9]},
             {"image_id": 0, "category_id": 0, "bbox": [4, 4, 20, 16]},
@@ -106,7 +111,11 @@ def assert_same(cached: Sample, plain: Sample) -> None:
             if value is None:
                 assert mine is None
                 continue
-            assert (mine.dtype, mine.shape, mine.flags.writeable) == (value.dtype, value.shape, True), (task, name)
+            assert (mine.dtype, mine.shape, mine.flags.writeable) == (
+                value.dtype,
+                value.shape,
+                True,
+            ), (task, name)
             if task == "normals" and name == "value":
                 assert_same_directions(mine, value)
             else:
@@ -127,7 +136,9 @@ def entries(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-def test_samples_come_back_as_they_were(root: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_samples_come_back_as_they_were(
+    root: Path, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     plain = FolderDataset(root, "train")
     cached = CachedDataset(plain, folder)
     assert capfd.readouterr() == ("", "")  # no bar outside a terminal
@@ -159,7 +170,9 @@ def test_samples_are_independent_of_each_other_and_of_the_files(root: Path, fold
 def test_the_images_are_not_read_again(root: Path, folder: Path) -> None:
     first = CachedDataset(FolderDataset(root, "train"), folder)
     second = FolderDataset(root, "train")
-    second.__class__ = type("Blind", (FolderDataset,), {"__getitem__": None})  # it must not be asked
+    second.__class__ = type(
+        "Blind", (FolderDataset,), {"__getitem__": None}
+    )  # it must not be asked
     assert_same(CachedDataset(second, folder)[1], first[1])
 
 
@@ -197,7 +210,12 @@ def test_a_pickled_copy_opens_its_own_files(root: Path, folder: Path) -> None:
 def test_forked_workers(root: Path, folder: Path) -> None:
     cached = CachedDataset(FolderDataset(root, "train"), folder)
     loader, _ = make_loader(
-        cached, cached.tasks, build_transform(cached.tasks, []), batch_size=1, train=False, workers=2
+        cached,
+        cached.tasks,
+        build_transform(cached.tasks, []),
+        batch_size=1,
+        train=False,
+        workers=2,
     )
     batches = list(loader)
     close_loader(loader)
@@ -231,8 +249,12 @@ def remove_label(root: Path) -> None:
     (root / "train/depth/b.png").unlink()
 
 
-@pytest.mark.parametrize("change", [change_mask, change_time, change_boxes, change_options, add_label, remove_label])
-def test_changed_files_make_a_new_cache(change: Callable[[Path], None], root: Path, folder: Path) -> None:
+@pytest.mark.parametrize(
+    "change", [change_mask, change_time, change_boxes, change_options, add_label, remove_label]
+)
+def test_changed_files_make_a_new_cache(
+    change: Callable[[Path], None], root: Path, folder: Path
+) -> None:
     old = CachedDataset(FolderDataset(root, "train"), folder)
     assert CachedDataset(FolderDataset(root, "train"), folder).path == old.path
     change(root)
@@ -279,7 +301,9 @@ def test_a_damaged_cache_is_named_and_can_be_deleted(
     plain = FolderDataset(root, "train", ["depth"])
     path = CachedDataset(plain, folder).path
     damage(path / name)
-    with pytest.raises(ValueError, match=rf"{name}: damaged; delete .*/caches/tiny-train-\w+, it is made again$") as c:
+    with pytest.raises(
+        ValueError, match=rf"{name}: damaged; delete .*/caches/tiny-train-\w+, it is made again$"
+    ) as c:
         CachedDataset(plain, folder)
     assert "\n" not in str(c.value)
     shutil.rmtree(path)
@@ -297,7 +321,9 @@ def test_a_sample_that_cannot_be_read_ends_the_making(root: Path, folder: Path) 
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_stopped_in_the_middle(error: Any, root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_in_the_middle(
+    error: Any, root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = FolderDataset(root, "train")
     real, calls = cache._add, []
 
@@ -313,7 +339,9 @@ def test_stopped_in_the_middle(error: Any, root: Path, folder: Path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             CachedDataset(plain, folder)
     else:
-        with pytest.raises(ValueError, match=r"^cache .*/caches: cannot be written \(No space left on device\)$"):
+        with pytest.raises(
+            ValueError, match=r"^cache .*/caches: cannot be written \(No space left on device\)$"
+        ):
             CachedDataset(plain, folder)
     assert entries(folder) == [".lock"]
     assert_same(CachedDataset(plain, folder)[1], plain[1])
@@ -376,7 +404,9 @@ def test_two_processes_at_once_make_it_once(root: Path, folder: Path, tmp_path: 
     assert len(entries(folder)) == 2
 
 
-def test_where_nothing_can_be_written(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_can_be_written(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = FolderDataset(root, "train")
     (tmp_path / "file").write_text("mine")
     for place in (tmp_path / "file", tmp_path / "file" / "caches"):
@@ -391,7 +421,9 @@ def test_where_nothing_can_be_written(root: Path, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setattr(cache, "_lock", refuse)
-    assert_same(CachedDataset(plain, tmp_path / "caches")[0], made[0])  # one that is there needs no writing
+    assert_same(
+        CachedDataset(plain, tmp_path / "caches")[0], made[0]
+    )  # one that is there needs no writing
     with pytest.raises(ValueError, match=r"cannot be written \(Permission denied\)$"):
         CachedDataset(plain, tmp_path / "elsewhere")
 
@@ -401,7 +433,11 @@ def test_boxes_of_any_number(root: Path, folder: Path) -> None:
     content = json.loads(path.read_text())
     rng = np.random.default_rng(1)
     content["annotations"] = [
-        {"image_id": 1, "category_id": int(rng.integers(2)), "bbox": (rng.uniform(1, 20, 4)).tolist()}
+        {
+            "image_id": 1,
+            "category_id": int(rng.integers(2)),
+            "bbox": (rng.uniform(1, 20, 4)).tolist(),
+        }
         for _ in range(500)
     ]
     path.write_text(json.dumps(content))

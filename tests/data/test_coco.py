@@ -20,7 +20,10 @@ SIZE = (8, 6)
 def instances(*boxes: tuple[int, int, list[float]]) -> dict[str, Any]:
     """Images a and b with boxes (image id, category id, x y w h)."""
     return {
-        "images": [{"id": i, "file_name": f"deep/{name}.jpg", "width": 8, "height": 6} for i, name in enumerate("ab")],
+        "images": [
+            {"id": i, "file_name": f"deep/{name}.jpg", "width": 8, "height": 6}
+            for i, name in enumerate("ab")
+        ],
         "annotations": [{"image_id": i, "category_id": c, "bbox": box} for i, c, box in boxes],
         "categories": [{"id": CHAIR, "name": "chair"}, {"id": CUP, "name": "cup"}],
     }
@@ -43,7 +46,9 @@ def read(boxes: CocoBoxes, sample_id: str) -> BoxTarget:
 
 
 def test_boxes_are_found_by_the_stem_of_their_image(path: Path) -> None:
-    boxes = write(path, instances((1, CUP, [1, 2, 3, 2]), (0, CHAIR, [6, 4, 2, 2]), (1, CHAIR, [0, 0, 8, 6])))
+    boxes = write(
+        path, instances((1, CUP, [1, 2, 3, 2]), (0, CHAIR, [6, 4, 2, 2]), (1, CHAIR, [0, 0, 8, 6]))
+    )
     a, b = read(boxes, "a"), read(boxes, "b")
     assert a.boxes.tolist() == [[6, 4, 8, 6]]
     assert b.boxes.tolist() == [[1, 2, 4, 4], [0, 0, 8, 6]]
@@ -71,7 +76,9 @@ def test_boxes_are_clipped_dropped_and_counted(path: Path) -> None:
         (1, CHAIR, [0, 0, 8, 6]),
         (0, CHAIR, [2, 2, 1, 1]),
     )
-    values["annotations"].append({"image_id": 0, "category_id": CUP, "bbox": [0, 0, 5, 5], "iscrowd": 1})
+    values["annotations"].append(
+        {"image_id": 0, "category_id": CUP, "bbox": [0, 0, 5, 5], "iscrowd": 1}
+    )
     boxes = write(path, values)
     assert read(boxes, "a").boxes.tolist() == [[0, 0, 2, 2], [2, 2, 3, 3]]
     assert read(boxes, "a").labels.tolist() == [0, 1]
@@ -93,20 +100,46 @@ def replaced(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v["categories"].append({"id": 8, "name": "lamp"}), r"unknown category 'lamp'; .*: cup, chair$"),
-        (lambda v: v["categories"].append({"id": 7, "name": "cup"}), r"category id 7 is listed more than once$"),
-        (lambda v: v["categories"].append({"id": 8, "name": "cup"}), r"category 'cup' is listed more than once$"),
-        (lambda v: v["annotations"][0].update(image_id=99), r"an annotation has image_id 99 and category_id 7, of"),
-        (lambda v: v["annotations"][0].update(category_id=1), r"an annotation has image_id 0 and category_id 1, of"),
-        (lambda v: v["annotations"][0].update(bbox=[1, 2, 3]), r"annotations\.0\.bbox: List should have at least 4"),
-        (lambda v: v["annotations"][1].update(bbox="no"), r"annotations\.1\.bbox: .* valid array, got 'no'$"),
+        (
+            lambda v: v["categories"].append({"id": 8, "name": "lamp"}),
+            r"unknown category 'lamp'; .*: cup, chair$",
+        ),
+        (
+            lambda v: v["categories"].append({"id": 7, "name": "cup"}),
+            r"category id 7 is listed more than once$",
+        ),
+        (
+            lambda v: v["categories"].append({"id": 8, "name": "cup"}),
+            r"category 'cup' is listed more than once$",
+        ),
+        (
+            lambda v: v["annotations"][0].update(image_id=99),
+            r"an annotation has image_id 99 and category_id 7, of",
+        ),
+        (
+            lambda v: v["annotations"][0].update(category_id=1),
+            r"an annotation has image_id 0 and category_id 1, of",
+        ),
+        (
+            lambda v: v["annotations"][0].update(bbox=[1, 2, 3]),
+            r"annotations\.0\.bbox: List should have at least 4",
+        ),
+        (
+            lambda v: v["annotations"][1].update(bbox="no"),
+            r"annotations\.1\.bbox: .* valid array, got 'no'$",
+        ),
         (lambda v: v["images"][0].pop("width"), r"images\.0\.width: Field required$"),
         (lambda v: v["images"][1].update(id=0), r"image id 0 is listed more than once$"),
-        (lambda v: v["images"][1].update(file_name="a.png"), r"image 'a' is listed more than once$"),
+        (
+            lambda v: v["images"][1].update(file_name="a.png"),
+            r"image 'a' is listed more than once$",
+        ),
         (replaced("images", None), r"images: Input should be a valid array, got None$"),
     ],
 )
-def test_faults_of_the_file(path: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
+def test_faults_of_the_file(
+    path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
     values = instances((0, CHAIR, [1, 2, 3, 2]), (0, CUP, [6, 4, 9, 9]))
     change(values)
     with pytest.raises(ValueError, match=rf"detection\.json: {message}"):
@@ -125,7 +158,9 @@ def test_listed_size_must_be_the_image_size(path: Path) -> None:
     values["images"][1].update(width=80, height=60)
     boxes = write(path, values)
     assert boxes.read("a", SIZE) is not None
-    with pytest.raises(ValueError, match=r"detection\.json: size of 'b' is 80x60, the image is 8x6$"):
+    with pytest.raises(
+        ValueError, match=r"detection\.json: size of 'b' is 80x60, the image is 8x6$"
+    ):
         boxes.read("b", SIZE)
 
 

@@ -15,7 +15,9 @@ SAMPLE = Path(__file__).parents[2] / "assets" / "rooms3d_sample"
 
 CAMERA = Camera(260.0, 260.0, 160.0, 120.0, 320, 240)
 KINECT = Camera(580.0, 580.0, 320.0, 240.0, 640, 480)
-ODD = Camera(300.0, 190.0, 91.3, 230.8, 320, 240)  # pixels that are no squares, a principal point far off the middle
+ODD = Camera(
+    300.0, 190.0, 91.3, 230.8, 320, 240
+)  # pixels that are no squares, a principal point far off the middle
 
 Plane = tuple[tuple[float, float, float], float]
 """A normal that faces the camera and the distance to the camera in metres: n . P = -distance."""
@@ -42,11 +44,16 @@ def everywhere(depth: np.ndarray) -> np.ndarray:
 
 def degrees(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The angle, exact for small ones too."""
-    return np.degrees(2 * np.arcsin(np.clip(np.linalg.norm(a - b.astype(np.float64), axis=-1) / 2, 0, 1)))
+    return np.degrees(
+        2 * np.arcsin(np.clip(np.linalg.norm(a - b.astype(np.float64), axis=-1) / 2, 0, 1))
+    )
 
 
 def check_contract(target: DenseTarget, camera: Camera) -> None:
-    assert (target.value.dtype, target.value.shape) == (np.float32, (camera.height, camera.width, 3))
+    assert (target.value.dtype, target.value.shape) == (
+        np.float32,
+        (camera.height, camera.width, 3),
+    )
     assert (target.valid.dtype, target.valid.shape) == (bool, target.value.shape[:2])
     assert target.value.flags.c_contiguous
     assert (target.value[~target.valid] == 0).all()
@@ -55,8 +62,12 @@ def check_contract(target: DenseTarget, camera: Camera) -> None:
 
 
 @pytest.mark.parametrize("camera", [CAMERA, ODD, KINECT])
-@pytest.mark.parametrize("normal", [(0.0, 0.0, -1.0), (0.6, 0.0, -2.0), (-0.3, -0.5, -1.8), (0.2, 0.4, -1.3)])
-def test_planes_are_exact_up_to_the_borders_of_the_picture(normal: tuple[float, float, float], camera: Camera) -> None:
+@pytest.mark.parametrize(
+    "normal", [(0.0, 0.0, -1.0), (0.6, 0.0, -2.0), (-0.3, -0.5, -1.8), (0.2, 0.4, -1.3)]
+)
+def test_planes_are_exact_up_to_the_borders_of_the_picture(
+    normal: tuple[float, float, float], camera: Camera
+) -> None:
     depth, truth = render(camera, (normal, 1.7))
     target = normals_from_depth(depth, everywhere(depth), camera)
     check_contract(target, camera)
@@ -91,7 +102,9 @@ def test_a_sphere() -> None:
 @pytest.mark.parametrize("step", [0.02, 0.2, 2.0])
 def test_a_depth_step_does_not_smear(step: float) -> None:
     depth, truth = render(CAMERA, ((0.3, 0.2, -1.0), 1.5))
-    depth[np.add.outer(np.arange(240), 2 * np.arange(320)) > 400] *= 1 + step  # a parallel plane, farther away
+    depth[np.add.outer(np.arange(240), 2 * np.arange(320)) > 400] *= (
+        1 + step
+    )  # a parallel plane, farther away
     target = normals_from_depth(depth, everywhere(depth), CAMERA)
     assert target.valid.mean() > 0.99
     assert degrees(target.value, truth)[target.valid].max() < 0.1
@@ -107,7 +120,9 @@ def test_a_wall_behind_a_post_does_not_smear() -> None:
 
 
 def test_a_crease_does_not_smear() -> None:
-    depth, truth = render(CAMERA, ((0.7, 0.1, -1.0), 2.0), ((-1.0, 0.1, -0.8), 2.0), ((0.0, -1.0, -0.1), 1.2))
+    depth, truth = render(
+        CAMERA, ((0.7, 0.1, -1.0), 2.0), ((-1.0, 0.1, -0.8), 2.0), ((0.0, -1.0, -0.1), 1.2)
+    )
     target = normals_from_depth(depth, everywhere(depth), CAMERA)
     assert target.valid.mean() > 0.99
     error = degrees(target.value, truth)[target.valid]
@@ -171,13 +186,17 @@ def test_equal_to_least_squares_over_the_valid_pixels_of_the_window() -> None:
     valid = rng.random(depth.shape) > 0.1
     target = normals_from_depth(depth, valid, ODD, radius=4)
     pixels = np.argwhere(target.valid)
-    inside = pixels[((pixels > 4) & (pixels < [235, 315])).all(axis=1)]  # at the borders emptier windows are left
+    inside = pixels[
+        ((pixels > 4) & (pixels < [235, 315])).all(axis=1)
+    ]  # at the borders emptier windows are left
     for row, column in rng.choice(inside, 20, replace=False):
         near = np.zeros_like(valid)
         near[row - 4 : row + 5, column - 4 : column + 5] = True
         near &= valid
         plane = np.linalg.lstsq(rays(ODD)[near], 1 / depth[near].astype(np.float64), rcond=None)[0]
-        np.testing.assert_allclose(target.value[row, column], -plane / np.linalg.norm(plane), atol=1e-5)
+        np.testing.assert_allclose(
+            target.value[row, column], -plane / np.linalg.norm(plane), atol=1e-5
+        )
 
 
 def test_agrees_with_the_rendered_normals_of_the_sample() -> None:
@@ -193,7 +212,9 @@ def test_agrees_with_the_rendered_normals_of_the_sample() -> None:
         both = target.valid & truth.valid
         errors.append(degrees(target.value, truth.value)[both])
         shares.append(both.mean())
-    error = np.concatenate(errors)  # much of it is smooth shading: normals that are not those of the flat faces
+    error = np.concatenate(
+        errors
+    )  # much of it is smooth shading: normals that are not those of the flat faces
     assert error.mean() < 4
     assert np.median(error) < 0.4
     assert np.mean(shares) > 0.9
@@ -231,11 +252,29 @@ def test_pictures_smaller_than_the_window(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("depth", "valid", "camera", "radius", "message"),
     [
-        ((240, 320, 1), (240, 320, 1), CAMERA, 3, r"\(H, W\) of one size, valid bool; got \(240, 320, 1\)"),
+        (
+            (240, 320, 1),
+            (240, 320, 1),
+            CAMERA,
+            3,
+            r"\(H, W\) of one size, valid bool; got \(240, 320, 1\)",
+        ),
         ((240, 320), (240, 319), CAMERA, 3, r"got \(240, 320\), \(240, 319\) bool"),
-        ((240, 320), (240, 320), KINECT, 3, "the camera is for 640x480 pixels, the depth map has 320x240"),
+        (
+            (240, 320),
+            (240, 320),
+            KINECT,
+            3,
+            "the camera is for 640x480 pixels, the depth map has 320x240",
+        ),
         ((240, 320), (240, 320), CAMERA, 0, "radius must be a positive number of pixels, got 0"),
-        ((240, 320), (240, 320), CAMERA, 2.5, "radius must be a positive number of pixels, got 2.5"),
+        (
+            (240, 320),
+            (240, 320),
+            CAMERA,
+            2.5,
+            "radius must be a positive number of pixels, got 2.5",
+        ),
     ],
 )
 def test_bad_input_gets_its_message(

@@ -35,7 +35,10 @@ def save(path: Path, array: np.ndarray) -> None:
 def coco(*boxes: tuple[int, int, list[float]], ids: tuple[str, ...] = ("a", "b")) -> dict[str, Any]:
     """Boxes as (image id, category id, x y w h); the category ids are not the class ids."""
     return {
-        "images": [{"id": i, "file_name": f"{name}.jpg", "width": 8, "height": 6} for i, name in enumerate(ids)],
+        "images": [
+            {"id": i, "file_name": f"{name}.jpg", "width": 8, "height": 6}
+            for i, name in enumerate(ids)
+        ],
         "annotations": [{"image_id": i, "category_id": c, "bbox": box} for i, c, box in boxes],
         "categories": [{"id": 7, "name": "chair"}, {"id": 3, "name": "cup"}],
     }
@@ -109,7 +112,9 @@ def test_selection_and_order_of_tasks(root: Path) -> None:
     assert [spec.name for spec in dataset.tasks] == ["detection", "depth"]
     (root / "train/semseg/a.png").write_bytes(b"never read")
     assert list(dataset[0].targets) == ["detection", "depth"]
-    with pytest.raises(ValueError, match=r"no task 'edge'; known: semseg, depth, normals, detection$"):
+    with pytest.raises(
+        ValueError, match=r"no task 'edge'; known: semseg, depth, normals, detection$"
+    ):
         FolderDataset(root, "train", ["depth", "edge"])
     with pytest.raises(ValueError, match=r"task 'depth' is listed more than once$"):
         FolderDataset(root, "train", ["depth", "depth"])
@@ -128,7 +133,9 @@ def test_camera_follows_the_image_size(root: Path) -> None:
     save(root / "val/rgb/y.png", np.zeros((12, 8, 3), np.uint8))
     val = FolderDataset(root, "val")
     assert val[0].camera == Camera(16, 16, 8, 6, 16, 12)
-    with pytest.raises(ValueError, match=r"y\.png: the aspect ratio of 8x12 is not that of the 8x6 of the camera"):
+    with pytest.raises(
+        ValueError, match=r"y\.png: the aspect ratio of 8x12 is not that of the 8x6 of the camera"
+    ):
         val[1]
     (root / "dataset.yaml").write_text(YAML.replace("camera:", "#"))
     assert FolderDataset(root, "val")[1].camera is None
@@ -143,10 +150,14 @@ def test_pickled_data_set_gives_the_same(root: Path) -> None:
 def test_splits(root: Path) -> None:
     assert list_splits(root) == ["train"]
     for split in ("test", "", ".", "../train", "/etc"):
-        with pytest.raises(ValueError, match=rf"no split '{split}'; splits with a folder rgb: train$"):
+        with pytest.raises(
+            ValueError, match=rf"no split '{split}'; splits with a folder rgb: train$"
+        ):
             FolderDataset(root, split)
     (root / "empty/rgb").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"empty/rgb: no images; splits with a folder rgb: empty, train$"):
+    with pytest.raises(
+        ValueError, match=r"empty/rgb: no images; splits with a folder rgb: empty, train$"
+    ):
         FolderDataset(root, "empty")
 
 
@@ -159,31 +170,75 @@ def test_boxes_that_cannot_be_used_are_counted(root: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("kind: normals", "kind: flow", r"dataset\.yaml: tasks\.2: Input tag 'flow' found using 'kind'"),
-        ("scale: 1e-3", "sclae: 1e-3", r"dataset\.yaml: tasks\.1\.depth\.sclae: unknown key, got 0\.001$"),
-        ("scale: 1e-3", "scale: -1", r"dataset\.yaml: tasks\.1\.depth\.scale: Input should be greater than 0, got -1$"),
+        (
+            "kind: normals",
+            "kind: flow",
+            r"dataset\.yaml: tasks\.2: Input tag 'flow' found using 'kind'",
+        ),
+        (
+            "scale: 1e-3",
+            "sclae: 1e-3",
+            r"dataset\.yaml: tasks\.1\.depth\.sclae: unknown key, got 0\.001$",
+        ),
+        (
+            "scale: 1e-3",
+            "scale: -1",
+            r"dataset\.yaml: tasks\.1\.depth\.scale: Input should be greater than 0, got -1$",
+        ),
         ("scale: 1e-3, ", "", r"dataset\.yaml: tasks\.1\.depth\.scale: Field required$"),
-        ("unit: metre", "unit: mm", r"dataset\.yaml: tasks\.1\.depth\.unit: Input should be 'metre', got 'mm'$"),
+        (
+            "unit: metre",
+            "unit: mm",
+            r"dataset\.yaml: tasks\.1\.depth\.unit: Input should be 'metre', got 'mm'$",
+        ),
         (
             "[floor, wall]",
             "[yes, no]",
             r"dataset\.yaml: tasks\.0\.semseg\.classes\.0: Input should be a valid string, got True$",
         ),
-        ("[floor, wall]", "[wall, wall]", r"yaml: tasks\.0\.semseg: task 'semseg': repeated classes \['wall'\]$"),
-        ("[floor, wall]}", "[a, b], ignore_value: 0}", r"ignore_value 0 is also the id of class 'a'$"),
+        (
+            "[floor, wall]",
+            "[wall, wall]",
+            r"yaml: tasks\.0\.semseg: task 'semseg': repeated classes \['wall'\]$",
+        ),
+        (
+            "[floor, wall]}",
+            "[a, b], ignore_value: 0}",
+            r"ignore_value 0 is also the id of class 'a'$",
+        ),
         ("name: normals", "name: depth", r"dataset\.yaml: task 'depth' is listed more than once$"),
-        ("name: normals", "name: ../up", r"dataset\.yaml: tasks\.2\.normals\.name: String should match pattern"),
+        (
+            "name: normals",
+            "name: ../up",
+            r"dataset\.yaml: tasks\.2\.normals\.name: String should match pattern",
+        ),
         ("licence:", "lisence:", r"dataset\.yaml: lisence: unknown key, got 'CC0'$"),
-        ("width: 8", "width: 0", r"dataset\.yaml: camera\.width: Input should be greater than 0, got 0$"),
+        (
+            "width: 8",
+            "width: 0",
+            r"dataset\.yaml: camera\.width: Input should be greater than 0, got 0$",
+        ),
         ("licence: CC0", "name: twice", r"dataset\.yaml: line 8, column 1: duplicate key 'name'$"),
         (
             "licence: CC0",
             "licence: *tiny",
             r"line 8, column 10: anchors \(&\) and aliases \(\*\) are not",
         ),
-        ("licence: CC0", "licence: !!python/object/apply:os.getcwd []", r"dataset\.yaml: line 8, column 10: tags"),
-        ("licence: CC0", "\tx: 1", r"dataset\.yaml: line 8, column 1: tab found; YAML is indented with spaces$"),
-        ("licence: CC0", "licence: 2001", r"dataset\.yaml: licence: Input should be a valid string, got 2001$"),
+        (
+            "licence: CC0",
+            "licence: !!python/object/apply:os.getcwd []",
+            r"dataset\.yaml: line 8, column 10: tags",
+        ),
+        (
+            "licence: CC0",
+            "\tx: 1",
+            r"dataset\.yaml: line 8, column 1: tab found; YAML is indented with spaces$",
+        ),
+        (
+            "licence: CC0",
+            "licence: 2001",
+            r"dataset\.yaml: licence: Input should be a valid string, got 2001$",
+        ),
         (YAML, "", r"dataset\.yaml: Input should be a valid dictionary"),
         (YAML, "[" * 10_000, r"dataset\.yaml: "),
         (YAML, "#" * 256_001, r"dataset\.yaml: a YAML file has at most 256000 bytes$"),
@@ -197,7 +252,9 @@ def test_faults_of_dataset_yaml(root: Path, old: str, new: str, message: str) ->
 
 
 def test_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nowhere/dataset\.yaml: cannot be read \(No such file or directory\)$"):
+    with pytest.raises(
+        ValueError, match=r"nowhere/dataset\.yaml: cannot be read \(No such file or directory\)$"
+    ):
         FolderDataset(tmp_path / "nowhere", "train")
 
 
@@ -226,7 +283,9 @@ def test_other_files(root: Path) -> None:
 def test_file_name_that_is_not_text(root: Path) -> None:
     with open(os.fsencode(root / "train/rgb") + b"/\xff.png", "wb"):
         pass
-    with pytest.raises(ValueError, match=r"file name '\\udcff\.png' is not printable UTF-8$") as caught:
+    with pytest.raises(
+        ValueError, match=r"file name '\\udcff\.png' is not printable UTF-8$"
+    ) as caught:
         FolderDataset(root, "train")
     str(caught.value).encode()
 
@@ -241,15 +300,21 @@ def test_labels_that_belong_to_no_image(root: Path) -> None:
         "detection": ["gone"],
     }
     (root / "train/semseg/a.png").rename(root / "train/semseg/a_label.png")
-    with pytest.raises(ValueError, match=r"train/semseg: belongs to no image; it has 'a_label', not 'a'$"):
+    with pytest.raises(
+        ValueError, match=r"train/semseg: belongs to no image; it has 'a_label', not 'a'$"
+    ):
         FolderDataset(root, "train")
 
 
-def test_links_that_lead_out_are_refused_unless_allowed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_links_that_lead_out_are_refused_unless_allowed(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     outside = tmp_path_factory.mktemp("outside")
     save(outside / "d.png", np.zeros((*SIZE, 3), np.uint8))
     (root / "train/rgb/d.png").symlink_to(outside / "d.png")
-    with pytest.raises(ValueError, match=r"rgb/d\.png: leads out of .*; allow_outside_root=True permits it$"):
+    with pytest.raises(
+        ValueError, match=r"rgb/d\.png: leads out of .*; allow_outside_root=True permits it$"
+    ):
         FolderDataset(root, "train")
     assert len(FolderDataset(root, "train", allow_outside_root=True)) == 4
     (root / "train/rgb/d.png").unlink()
@@ -317,22 +382,46 @@ def test_disparity_saliency_and_edges(masks: Path) -> None:
     ("old", "new", "message"),
     [
         ("scale: 0.00390625, ", "", r"tasks\.0\.disparity\.scale: Field required$"),
-        ("max_disparity: 128.0", "max_depth: 9.0", r"tasks\.0\.disparity\.max_depth: unknown key, got 9\.0$"),
+        (
+            "max_disparity: 128.0",
+            "max_depth: 9.0",
+            r"tasks\.0\.disparity\.max_depth: unknown key, got 9\.0$",
+        ),
         (
             "max_disparity: 128.0",
             "max_disparity: 0",
             r"disparity\.max_disparity: Input should be greater than 0, got 0$",
         ),
-        ("max_disparity: 128.0", "max_disparity: .inf", r"max_disparity: Input should be a finite number, got inf$"),
-        ("kind: saliency", "kind: saliency, positive_value: 0", r"saliency\.positive_value: .* or equal to 1, got 0$"),
-        ("kind: saliency", "kind: saliency, classes: [a]", r"tasks\.1\.saliency\.classes: unknown key$"),
+        (
+            "max_disparity: 128.0",
+            "max_disparity: .inf",
+            r"max_disparity: Input should be a finite number, got inf$",
+        ),
+        (
+            "kind: saliency",
+            "kind: saliency, positive_value: 0",
+            r"saliency\.positive_value: .* or equal to 1, got 0$",
+        ),
+        (
+            "kind: saliency",
+            "kind: saliency, classes: [a]",
+            r"tasks\.1\.saliency\.classes: unknown key$",
+        ),
         (
             "kind: saliency",
             "kind: saliency, positive_value: 255",
             r"task 'saliency': ignore_value 255 means yes or no too; null is none$",
         ),
-        ("kind: saliency", "kind: saliency, ignore_value: 0", r"'saliency': ignore_value 0 means yes or no too; null"),
-        ("ignore_value: null", "ignore_value: no", r"tasks\.2\.edge\.ignore_value: Input should be a valid integer"),
+        (
+            "kind: saliency",
+            "kind: saliency, ignore_value: 0",
+            r"'saliency': ignore_value 0 means yes or no too; null",
+        ),
+        (
+            "ignore_value: null",
+            "ignore_value: no",
+            r"tasks\.2\.edge\.ignore_value: Input should be a valid integer",
+        ),
     ],
 )
 def test_faults_of_masks_and_disparity(masks: Path, old: str, new: str, message: str) -> None:
@@ -344,7 +433,10 @@ def test_faults_of_masks_and_disparity(masks: Path, old: str, new: str, message:
 
 def test_faults_of_label_files_of_masks(masks: Path) -> None:
     save(masks / "train/saliency/a.png", np.full(SIZE, 2, np.uint8))
-    with pytest.raises(ValueError, match=r"saliency/a\.png: values 2, expected 0 \(no\), 1 \(yes\), 255 \(ignored\)$"):
+    with pytest.raises(
+        ValueError,
+        match=r"saliency/a\.png: values 2, expected 0 \(no\), 1 \(yes\), 255 \(ignored\)$",
+    ):
         FolderDataset(masks, "train")[0]
     save(masks / "train/saliency/a.png", np.zeros((3, 8), np.uint8))
     with pytest.raises(ValueError, match=r"saliency/a\.png: size is 8x3, the image is 8x6$"):
@@ -379,7 +471,9 @@ def test_derived_normals(tilted: Path) -> None:
     assert (normals.value.shape, normals.value.dtype) == ((*SIZE, 3), np.float32)
     assert normals.valid.mean() > 0.5
     expected = -np.array([0.25, 0, 0.5]) / np.linalg.norm([0.25, 0, 0.5])
-    np.testing.assert_allclose(normals.value[normals.valid], np.tile(expected, (normals.valid.sum(), 1)), atol=5e-3)
+    np.testing.assert_allclose(
+        normals.value[normals.valid], np.tile(expected, (normals.valid.sum(), 1)), atol=5e-3
+    )
     assert list(b.targets) == ["detection"]
     assert c.targets == {}
 
@@ -392,7 +486,9 @@ def test_derived_normals_do_not_depend_on_the_other_tasks(tilted: Path) -> None:
         assert list(dataset[0].targets) == tasks
         np.testing.assert_array_equal(dense(dataset[0], "normals").value, whole.value)
         assert dataset.steps == ({"depth": 1e-3} if "depth" in tasks else {})
-    assert list(FolderDataset(tilted, "train", ["depth"], derive_normals=True)[0].targets) == ["depth"]
+    assert list(FolderDataset(tilted, "train", ["depth"], derive_normals=True)[0].targets) == [
+        "depth"
+    ]
     with pytest.raises(ValueError, match=r"no task 'normals'; known: semseg, depth, detection$"):
         FolderDataset(tilted, "train", ["normals"])
 
@@ -427,13 +523,17 @@ def test_what_normals_cannot_be_derived_from(tilted: Path, old: str, new: str, f
 
 
 def test_stored_normals_are_not_derived_too(root: Path) -> None:
-    with pytest.raises(ValueError, match=r"dataset\.yaml: derive_normals: it has a task 'normals' already$"):
+    with pytest.raises(
+        ValueError, match=r"dataset\.yaml: derive_normals: it has a task 'normals' already$"
+    ):
         FolderDataset(root, "train", derive_normals=True)
 
 
 def test_depth_of_other_images_gives_no_normals(tilted: Path) -> None:
     (tilted / "train/depth/a.png").rename(tilted / "train/depth/a_depth.png")
-    with pytest.raises(ValueError, match=r"train/depth: belongs to no image; it has 'a_depth', not 'a'$"):
+    with pytest.raises(
+        ValueError, match=r"train/depth: belongs to no image; it has 'a_depth', not 'a'$"
+    ):
         FolderDataset(tilted, "train", ["normals"], derive_normals=True)
     (tilted / "train/depth/a_depth.png").unlink()
     (tilted / "train/depth").rmdir()
@@ -448,10 +548,15 @@ def test_the_stamp_follows_files_split_and_options(tilted: Path) -> None:
     stamps = [stamp(), stamp(["depth"]), stamp(["semseg"]), stamp(["normals"], derive_normals=True)]
     assert len(set(stamps)) == 4
     os.utime(tilted / "train/depth/a.png", ns=(5, 5))  # normals are made of it
-    assert [stamp(["semseg"]) == stamps[2], stamp(["normals"], derive_normals=True) == stamps[3]] == [True, False]
+    assert [
+        stamp(["semseg"]) == stamps[2],
+        stamp(["normals"], derive_normals=True) == stamps[3],
+    ] == [True, False]
 
 
-@pytest.mark.skipif(not (SHARED / "rooms3d").is_dir(), reason="needs ../shared/data/rooms3d beside the project")
+@pytest.mark.skipif(
+    not (SHARED / "rooms3d").is_dir(), reason="needs ../shared/data/rooms3d beside the project"
+)
 def test_rooms3d() -> None:
     dataset = FolderDataset(SHARED / "rooms3d", "val")
     assert (len(dataset), dataset.dropped_boxes) == (60, {})

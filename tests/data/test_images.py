@@ -11,9 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionmtl.data.images import decode_image, read_depth, read_ids, read_image, read_labels, read_mask, read_normals
+from visionmtl.data.images import (
+    decode_image,
+    read_depth,
+    read_ids,
+    read_image,
+    read_labels,
+    read_mask,
+    read_normals,
+)
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow comments on broken TIFF tags
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning"
+)  # Pillow comments on broken TIFF tags
 
 RNG = np.random.default_rng(0)
 RGB = cv2.resize(RNG.integers(0, 256, (4, 6, 3), np.uint8), (30, 20), interpolation=cv2.INTER_CUBIC)
@@ -34,10 +44,17 @@ def raw_png(width: int, height: int, bits: int, colour_type: int, rows: bytes) -
     """A PNG made by hand, for depths that Pillow cannot write."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
@@ -70,7 +87,9 @@ def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(RGB), kind, exif=exif), "x"), upright)
+    np.testing.assert_array_equal(
+        decode_image(encoded(Image.fromarray(RGB), kind, exif=exif), "x"), upright
+    )
 
 
 def test_unreadable_exif_counts_as_none() -> None:
@@ -80,11 +99,15 @@ def test_unreadable_exif_counts_as_none() -> None:
 
 def test_grey_palette_and_one_bit_become_rgb() -> None:
     grey = RGB[..., 0]
-    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(grey), "PNG"), "x"), np.stack([grey] * 3, 2))
+    np.testing.assert_array_equal(
+        decode_image(encoded(Image.fromarray(grey), "PNG"), "x"), np.stack([grey] * 3, 2)
+    )
     palette = Image.fromarray(RGB).quantize(8)
     expected = np.asarray(palette.convert("RGB"))
     np.testing.assert_array_equal(decode_image(encoded(palette, "PNG"), "x"), expected)
-    np.testing.assert_array_equal(decode_image(encoded(palette, "PNG", transparency=b"\0\x80"), "x"), expected)
+    np.testing.assert_array_equal(
+        decode_image(encoded(palette, "PNG", transparency=b"\0\x80"), "x"), expected
+    )
     bits = decode_image(encoded(Image.fromarray(grey > 128), "PNG"), "x")
     np.testing.assert_array_equal(bits[..., 1], np.where(grey > 128, 255, 0))
 
@@ -93,12 +116,16 @@ def test_grey_palette_and_one_bit_become_rgb() -> None:
 def test_alpha_is_dropped(mode: str, kind: str) -> None:
     image = Image.fromarray(RGB).convert(mode)
     image.putalpha(Image.fromarray(np.tile(np.array([0, 255], np.uint8), (20, 15))))
-    expected = RGB if mode == "RGBA" else np.asarray(Image.fromarray(RGB).convert("L").convert("RGB"))
+    expected = (
+        RGB if mode == "RGBA" else np.asarray(Image.fromarray(RGB).convert("L").convert("RGB"))
+    )
     np.testing.assert_array_equal(decode_image(encoded(image, kind), "x"), expected)
 
 
 def test_cmyk_is_converted() -> None:
-    image = decode_image(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95), "x")
+    image = decode_image(
+        encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95), "x"
+    )
     assert np.abs(image.astype(int) - (255, 0, 0)).max() <= 8
 
 
@@ -106,7 +133,9 @@ def test_cmyk_is_converted() -> None:
 def test_first_frame_of_an_animation(kind: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     options = {"lossless": True} if kind == "WEBP" else {}
-    image = decode_image(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options), "x")
+    image = decode_image(
+        encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options), "x"
+    )
     np.testing.assert_array_equal(image, np.full((8, 8, 3), (255, 0, 0)))
 
 
@@ -124,7 +153,9 @@ def test_sixteen_bit_colour_gives_the_high_byte() -> None:
 
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_float_and_32_bit_images_are_refused(mode: str) -> None:
-    with pytest.raises(ValueError, match=rf"^x.tif: images of mode {mode} are not read, expected 8 or 16 bits"):
+    with pytest.raises(
+        ValueError, match=rf"^x.tif: images of mode {mode} are not read, expected 8 or 16 bits"
+    ):
         decode_image(encoded(Image.new(mode, (4, 4)), "TIFF"), "x.tif")
 
 
@@ -158,7 +189,10 @@ def test_flipped_bit_in_a_png_is_noticed() -> None:
 
 
 def test_random_damage_never_escapes() -> None:
-    seeds = [encoded(Image.fromarray(RGB), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")]
+    seeds = [
+        encoded(Image.fromarray(RGB), kind)
+        for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+    ]
     for trial in range(600):
         data = bytearray(seeds[trial % len(seeds)])
         for position in RNG.integers(0, len(data), 4):
@@ -174,11 +208,15 @@ def test_random_damage_never_escapes() -> None:
 
 def test_bomb_is_refused_before_decoding() -> None:
     bomb = raw_png(60_000, 60_000, 8, 2, b"")
-    with pytest.raises(ValueError, match=r"^x: 60000x60000 pixels are more than the limit of 200000000$"):
+    with pytest.raises(
+        ValueError, match=r"^x: 60000x60000 pixels are more than the limit of 200000000$"
+    ):
         decode_image(bomb, "x")
     with pytest.raises(ValueError, match=r"^x: 30x20 pixels are more than the limit of 599$"):
         decode_image(encoded(Image.fromarray(RGB), "PNG"), "x", max_pixels=599)
-    assert decode_image(encoded(Image.fromarray(RGB), "PNG"), "x", max_pixels=600).shape == RGB.shape
+    assert (
+        decode_image(encoded(Image.fromarray(RGB), "PNG"), "x", max_pixels=600).shape == RGB.shape
+    )
 
 
 def test_labels_keep_grey_values_and_palette_indices(tmp_path: Path) -> None:
@@ -208,14 +246,19 @@ def test_labels_of_few_bits(tmp_path: Path) -> None:
 def test_label_faults(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     png(np.array([[0, 7, 9, 255]], np.uint8), path)
-    with pytest.raises(ValueError, match=r"a\.png: class ids 7, 9, expected 0\.\.4 or 255 \(ignored\)$"):
+    with pytest.raises(
+        ValueError, match=r"a\.png: class ids 7, 9, expected 0\.\.4 or 255 \(ignored\)$"
+    ):
         read_labels(path, 5)
     with pytest.raises(ValueError, match=r"class ids 255, expected 0\.\.9 or 254"):
         read_labels(path, 10, ignore_value=254)
     png(np.array([[0, 65535]], np.uint16), path)
     assert read_labels(path, 5, ignore_value=65535).valid.tolist() == [[True, False]]
     png(RGB, path)
-    with pytest.raises(ValueError, match=r"a colour image \(RGB\), expected one class id per pixel, grey or palette$"):
+    with pytest.raises(
+        ValueError,
+        match=r"a colour image \(RGB\), expected one class id per pixel, grey or palette$",
+    ):
         read_labels(path, 5)
     path.write_bytes(encoded(Image.fromarray(RGB[..., 0]), "JPEG"))
     with pytest.raises(ValueError, match=r"a\.png: a JPEG file, expected PNG$"):
@@ -247,16 +290,24 @@ def test_a_mask_of_0_and_255(tmp_path: Path) -> None:
 def test_masks_of_few_and_many_bits(tmp_path: Path) -> None:
     Image.fromarray(np.array([[False, True]])).save(tmp_path / "one.png")  # stored with 1 bit
     assert read_mask(tmp_path / "one.png").value.tolist() == [[0, 1]]
-    assert read_mask(png(np.array([[0, 1000]], np.uint16), tmp_path / "b.png"), 1000).value.tolist() == [[0, 1]]
+    assert read_mask(
+        png(np.array([[0, 1000]], np.uint16), tmp_path / "b.png"), 1000
+    ).value.tolist() == [[0, 1]]
 
 
 def test_mask_faults(tmp_path: Path) -> None:
     path = png(np.array([[0, 1, 3, 2, 255]], np.uint8), tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a\.png: values 2, 3, expected 0 \(no\), 1 \(yes\), 255 \(ignored\)$"):
+    with pytest.raises(
+        ValueError, match=r"a\.png: values 2, 3, expected 0 \(no\), 1 \(yes\), 255 \(ignored\)$"
+    ):
         read_mask(path)
-    with pytest.raises(ValueError, match=r"a\.png: values 1, 255, expected 0 \(no\), 3 \(yes\), 2 \(ignored\)$"):
+    with pytest.raises(
+        ValueError, match=r"a\.png: values 1, 255, expected 0 \(no\), 3 \(yes\), 2 \(ignored\)$"
+    ):
         read_mask(path, 3, 2)
-    with pytest.raises(ValueError, match=r"b\.png: a colour image \(RGB\), expected one class id per pixel"):
+    with pytest.raises(
+        ValueError, match=r"b\.png: a colour image \(RGB\), expected one class id per pixel"
+    ):
         read_mask(png(RGB, tmp_path / "b.png"))
 
 
@@ -284,9 +335,14 @@ def test_depth_full_range_scale_and_masks(tmp_path: Path) -> None:
     path = png(np.array([[0, 1, 1234], [10000, 10001, 65535]], np.uint16), tmp_path / "a.png")
     depth = read_depth(path, 0.001, 0, 10.0)
     assert depth.value.dtype == np.float32
-    np.testing.assert_array_equal(depth.value, np.array([[0, 0.001, 1.234], [10, 0, 0]], np.float32))
+    np.testing.assert_array_equal(
+        depth.value, np.array([[0, 0.001, 1.234], [10, 0, 0]], np.float32)
+    )
     np.testing.assert_array_equal(depth.valid, [[False, True, True], [True, False, False]])
-    assert read_depth(path, 1 / 256, 65535, 1000.0).valid.tolist() == [[False, True, True], [True, True, False]]
+    assert read_depth(path, 1 / 256, 65535, 1000.0).valid.tolist() == [
+        [False, True, True],
+        [True, True, False],
+    ]
     assert read_depth(path, 1 / 256, 0, 256.0).value[1, 2] == np.float32(65535 / 256)
 
 
@@ -299,16 +355,25 @@ def test_float_depth_masks_what_is_no_depth(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("array", [RGB, RGB[..., 0]])
 def test_eight_bit_depth_is_refused(tmp_path: Path, array: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"a\.png: an 8-bit image \(.*\) cannot hold depth, expected 16-bit grey$"):
+    with pytest.raises(
+        ValueError, match=r"a\.png: an 8-bit image \(.*\) cannot hold depth, expected 16-bit grey$"
+    ):
         read_depth(png(array, tmp_path / "a.png"), 0.001)
 
 
 def test_normals_are_unit_or_invalid(tmp_path: Path) -> None:
-    raw = np.array([[[0, 0, 0], [128, 128, 1], [128, 128, 128], [255, 1, 128]], [[128, 150, 128], [1, 128, 128]] * 2])
+    raw = np.array(
+        [
+            [[0, 0, 0], [128, 128, 1], [128, 128, 128], [255, 1, 128]],
+            [[128, 150, 128], [1, 128, 128]] * 2,
+        ]
+    )
     normals = read_normals(png(raw.astype(np.uint8), tmp_path / "a.png"))
     assert normals.value.dtype == np.float32
     half = np.sqrt(0.5)
-    expected = np.array([[[0, 0, 0], [0, 0, -1], [0, 0, 0], [half, -half, 0]], [[0, 0, 0], [-1, 0, 0]] * 2])
+    expected = np.array(
+        [[[0, 0, 0], [0, 0, -1], [0, 0, 0], [half, -half, 0]], [[0, 0, 0], [-1, 0, 0]] * 2]
+    )
     np.testing.assert_allclose(normals.value, expected, atol=1e-6)
     np.testing.assert_array_equal(normals.valid, np.abs(expected).any(axis=2))
 

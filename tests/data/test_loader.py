@@ -17,11 +17,14 @@ import torch
 from visionmtl.data.loader import EpochSampler, close_loader, make_loader
 from visionmtl.data.matched import match_model
 from visionmtl.data.mixture import MixtureDataset, MixtureTransform
-from visionmtl.data.rooms import RoomsDataset
-from visionmtl.data.transforms import build_transform
+from visionmtl.data.rooms.dataset import RoomsDataset
+from visionmtl.data.transforms.joint import build_transform
 from visionmtl.types import Batch, DenseTarget, DenseTargets, Sample, TaskSpec
 
-STEPS: list[dict[str, Any]] = [{"type": "horizontal_flip", "p": 0.5}, {"type": "gaussian_noise", "p": 0.7}]
+STEPS: list[dict[str, Any]] = [
+    {"type": "horizontal_flip", "p": 0.5},
+    {"type": "gaussian_noise", "p": 0.7},
+]
 
 
 class CachedRooms(RoomsDataset):
@@ -41,10 +44,17 @@ def rooms() -> CachedRooms:
 
 
 def load(
-    rooms: RoomsDataset, epoch: int = 0, start: int = 0, workers: int = 0, seed: int = 0, train: bool = True
+    rooms: RoomsDataset,
+    epoch: int = 0,
+    start: int = 0,
+    workers: int = 0,
+    seed: int = 0,
+    train: bool = True,
 ) -> list[Batch]:
     transform = build_transform(rooms.tasks, STEPS)
-    loader, sampler = make_loader(rooms, rooms.tasks, transform, batch_size=2, train=train, seed=seed, workers=workers)
+    loader, sampler = make_loader(
+        rooms, rooms.tasks, transform, batch_size=2, train=train, seed=seed, workers=workers
+    )
     sampler.epoch, sampler.start = epoch, start
     try:
         return list(loader)
@@ -85,7 +95,9 @@ def test_order_and_augmentations_follow_from_seed_and_epoch(rooms: RoomsDataset)
 
 
 def test_epochs_differ_in_augmentation(rooms: RoomsDataset) -> None:
-    loader, sampler = make_loader(rooms, rooms.tasks, build_transform(rooms.tasks, STEPS), batch_size=1, train=True)
+    loader, sampler = make_loader(
+        rooms, rooms.tasks, build_transform(rooms.tasks, STEPS), batch_size=1, train=True
+    )
     seen = [{} for _ in range(3)]  # type: list[dict[str, torch.Tensor]]
     for epoch, images in enumerate(seen):
         sampler.epoch = epoch
@@ -108,7 +120,9 @@ def test_start_in_mid_epoch_equals_skipping(rooms: RoomsDataset, workers: int) -
 
 def test_a_loader_can_be_left_in_mid_epoch(rooms: RoomsDataset) -> None:
     transform = build_transform(rooms.tasks, STEPS)
-    loader, sampler = make_loader(rooms, rooms.tasks, transform, batch_size=2, train=True, workers=2)
+    loader, sampler = make_loader(
+        rooms, rooms.tasks, transform, batch_size=2, train=True, workers=2
+    )
     next(iter(loader))
     sampler.epoch = 4
     assert same(list(loader), load(rooms, epoch=4))
@@ -151,11 +165,16 @@ def test_processes_see_together_what_one_sees(samples: int, processes: int) -> N
     for batch, *of_processes in zip(whole, *parts, strict=True):
         assert [key for part in of_processes for key in part] == batch
         assert all(of_processes)
-    shares = [list(EpochSampler(range(samples), 2, 0, False, rank, processes)) for rank in range(processes)]
+    shares = [
+        list(EpochSampler(range(samples), 2, 0, False, rank, processes))
+        for rank in range(processes)
+    ]
     assert [len(share) for share in shares] == [
         len(EpochSampler(range(samples), 2, 0, False, rank, processes)) for rank in range(processes)
     ]
-    assert sorted(index for share in shares for batch in share for _, index in batch) == list(range(samples))
+    assert sorted(index for share in shares for batch in share for _, index in batch) == list(
+        range(samples)
+    )
 
 
 def test_fewer_training_samples_than_processes() -> None:
@@ -198,7 +217,10 @@ class Depths:
 
 def mixture(*sizes: int, temperature: float = 1.0) -> MixtureDataset:
     """Sets a, b, c, whose pictures have different sizes."""
-    sets = {name: Depths(size, (4, 6 + i)) for i, (name, size) in enumerate(zip("abc", sizes, strict=False))}
+    sets = {
+        name: Depths(size, (4, 6 + i))
+        for i, (name, size) in enumerate(zip("abc", sizes, strict=False))
+    }
     return MixtureDataset(sets, temperature=temperature)
 
 
@@ -260,7 +282,9 @@ def test_no_batch_of_an_evaluation_has_two_sets(sizes: tuple[int, ...], processe
 def test_sets_of_different_picture_sizes_are_evaluated_in_batches(matched: bool) -> None:
     mixed = mixture(3, 2)
     data = match_model(mixed, mixed.tasks) if matched else mixed
-    loader, _ = make_loader(data, data.tasks, build_transform(data.tasks, []), batch_size=2, train=False)
+    loader, _ = make_loader(
+        data, data.tasks, build_transform(data.tasks, []), batch_size=2, train=False
+    )
     batches = list(loader)
     assert [batch.sample_ids for batch in batches] == [["a/0", "a/1"], ["a/2"], ["b/0", "b/1"]]
     assert [tuple(batch.images.shape[-2:]) for batch in batches] == [(4, 6), (4, 6), (4, 7)]
@@ -310,8 +334,8 @@ def test_seeds_of_samples_are_spread() -> None:
 SCRIPT = """
 import sys, time, torch
 from visionmtl.data.loader import make_loader
-from visionmtl.data.rooms import RoomsDataset
-from visionmtl.data.transforms import build_transform
+from visionmtl.data.rooms.dataset import RoomsDataset
+from visionmtl.data.transforms.joint import build_transform
 data = RoomsDataset(64, (32, 32))
 loaders = [
     make_loader(data, data.tasks, build_transform(data.tasks, []), batch_size=1, train=True, workers=2)[0]

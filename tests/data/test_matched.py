@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from visionmtl.data.matched import MatchedDataset, match_model
-from visionmtl.types import BoxTarget, Camera, DenseTarget, MultiTaskDataset, Sample, Target, TaskSpec
+from visionmtl.types import (
+    BoxTarget,
+    Camera,
+    DenseTarget,
+    MultiTaskDataset,
+    Sample,
+    Target,
+    TaskSpec,
+)
 
 IDS = np.array([[0, 1, 2, 0]], np.uint8)
 VALID = np.array([[True, True, True, False]])
@@ -47,7 +55,9 @@ def mapped(dataset: One, wanted: TaskSpec) -> Any:
 
 def test_classes_get_the_ids_of_the_wanted_task() -> None:
     target = mapped(semseg("a", "b", "c"), TaskSpec.semseg(["c", "a", "b"]))
-    assert target.value.tolist() == [[1, 2, 0, 0]]  # the invalid pixel holds 0, not the new id of "a"
+    assert target.value.tolist() == [
+        [1, 2, 0, 0]
+    ]  # the invalid pixel holds 0, not the new id of "a"
     assert target.value.dtype == np.uint8
     assert target.valid is VALID
     assert target.known is None
@@ -65,9 +75,18 @@ def test_boxes() -> None:
     assert target.labels.dtype == np.int64
     assert target.boxes.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert target.known.tolist() == [True, False, True]
-    empty = One(it=(TaskSpec.detection(["cup"]), BoxTarget(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))))
+    empty = One(
+        it=(
+            TaskSpec.detection(["cup"]),
+            BoxTarget(np.zeros((0, 4), np.float32), np.zeros(0, np.int64)),
+        )
+    )
     target = mapped(empty, TaskSpec.detection(["chair", "cup"]))
-    assert (target.boxes.shape, target.labels.shape, target.known.tolist()) == ((0, 4), (0,), [False, True])
+    assert (target.boxes.shape, target.labels.shape, target.known.tolist()) == (
+        (0, 4),
+        (0,),
+        [False, True],
+    )
 
 
 def test_an_annotation_that_knows_some_classes_already() -> None:
@@ -76,7 +95,9 @@ def test_an_annotation_that_knows_some_classes_already() -> None:
     assert target.known.tolist() == [True, False, False, True]
     target = mapped(boxes("a", "b", "c", known=known), TaskSpec.detection(["c", "b", "a"]))
     assert target.known.tolist() == [True, False, True]
-    assert mapped(semseg("a", "b", "c", known=known), TaskSpec.semseg(["a", "b", "c"])).known is known
+    assert (
+        mapped(semseg("a", "b", "c", known=known), TaskSpec.semseg(["a", "b", "c"])).known is known
+    )
 
 
 def test_every_one_of_256_classes_has_an_id() -> None:
@@ -89,7 +110,9 @@ def test_every_one_of_256_classes_has_an_id() -> None:
 
 def test_equal_classes_and_other_kinds_pass_as_they_are() -> None:
     dataset = semseg("a", "b", "c")
-    assert mapped(dataset, TaskSpec.semseg(["a", "b", "c"], name="parts")) is dataset.targets["semseg"]
+    assert (
+        mapped(dataset, TaskSpec.semseg(["a", "b", "c"], name="parts")) is dataset.targets["semseg"]
+    )
     depth = One(it=(TaskSpec.depth(5), DenseTarget(IDS.astype(np.float32), VALID)))
     assert mapped(depth, TaskSpec.depth(80, name="far")) is depth.targets["depth"]
 
@@ -100,7 +123,9 @@ def test_names_order_and_what_is_not_annotated() -> None:
         b=(TaskSpec.semseg(["a", "b", "c"]), DenseTarget(IDS, VALID)),
     )
     depth, labels = dataset.tasks
-    matched = MatchedDataset(dataset, [(labels, TaskSpec.semseg(labels.classes, "in_semseg")), (depth, depth)])
+    matched = MatchedDataset(
+        dataset, [(labels, TaskSpec.semseg(labels.classes, "in_semseg")), (depth, depth)]
+    )
     sample = matched[0]
     assert list(sample.targets) == ["in_semseg", "depth"]
     assert (sample.sample_id, sample.camera) == ("a", Camera(1, 1, 0, 0, 4, 1))
@@ -116,7 +141,12 @@ def test_what_does_not_match_is_listed() -> None:
         mapped(semseg("a", "b"), TaskSpec.semseg(["a", "c"]))
 
 
-MODEL = [TaskSpec.semseg(["a", "b", "c", "d"]), TaskSpec.depth(10), TaskSpec.disparity(64), TaskSpec.normals()]
+MODEL = [
+    TaskSpec.semseg(["a", "b", "c", "d"]),
+    TaskSpec.depth(10),
+    TaskSpec.disparity(64),
+    TaskSpec.normals(),
+]
 
 
 def test_a_data_set_with_fewer_classes_can_be_evaluated() -> None:
@@ -132,7 +162,10 @@ def test_depth_and_disparity_keep_the_range_of_the_data() -> None:
         a=(TaskSpec.disparity(200), DenseTarget(IDS.astype(np.float32), VALID)),
         b=(TaskSpec.depth(80), DenseTarget(IDS.astype(np.float32), VALID)),
     )
-    assert match_model(far, MODEL).tasks == [TaskSpec.depth(80), TaskSpec.disparity(200)]  # the model's order
+    assert match_model(far, MODEL).tasks == [
+        TaskSpec.depth(80),
+        TaskSpec.disparity(200),
+    ]  # the model's order
 
 
 def test_edges_keep_the_tolerance_of_the_data() -> None:
@@ -150,14 +183,21 @@ def test_tasks_to_evaluate() -> None:
     assert [spec.name for spec in match_model(dataset, MODEL, ["normals"]).tasks] == ["normals"]
     listed = r"the model has \['semseg', 'depth', 'disparity', 'normals'\], the data \['normals', 'depth', 'edge'\]"
     for name in ("edge", "semseg", "nothing"):
-        with pytest.raises(ValueError, match=rf"^--tasks: \['{name}'\] cannot be evaluated; {listed}$"):
+        with pytest.raises(
+            ValueError, match=rf"^--tasks: \['{name}'\] cannot be evaluated; {listed}$"
+        ):
             match_model(dataset, MODEL, ["depth", name])
-    with pytest.raises(ValueError, match=r"^model and data have no task in common; the model has \['edge'\], the data"):
+    with pytest.raises(
+        ValueError,
+        match=r"^model and data have no task in common; the model has \['edge'\], the data",
+    ):
         match_model(semseg("a"), [TaskSpec.edge()])
 
 
 def test_another_kind_under_the_same_name() -> None:
-    with pytest.raises(ValueError, match=r"^task 'depth': depth is wanted, the data has disparity$"):
+    with pytest.raises(
+        ValueError, match=r"^task 'depth': depth is wanted, the data has disparity$"
+    ):
         match_model(One(a=(TaskSpec.disparity(9, name="depth"), DenseTarget(IDS, VALID))), MODEL)
     message = r"the classes differ; wanted are \[a, b, c, d\], the data has \[a, z\]$"
     with pytest.raises(ValueError, match=message):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from visionmtl.data.mixture import MixtureDataset, MixtureTransform
-from visionmtl.data.transforms import build_transform
+from visionmtl.data.transforms.joint import build_transform
 from visionmtl.types import BoxTarget, DenseTarget, MultiTaskDataset, Sample, TaskSpec
 
 SEMSEG_A, SEMSEG_B = TaskSpec.semseg(["road", "car"]), TaskSpec.semseg(["car", "tree", "road"])
@@ -44,7 +44,8 @@ class Grey:
 
 def mixture(*sizes: int, temperature: float = 1.0) -> MixtureDataset:
     return MixtureDataset(
-        {f"set{i}": Grey(size, TaskSpec.depth()) for i, size in enumerate(sizes)}, temperature=temperature
+        {f"set{i}": Grey(size, TaskSpec.depth()) for i, size in enumerate(sizes)},
+        temperature=temperature,
     )
 
 
@@ -90,9 +91,7 @@ def test_quotas_add_up_and_no_set_is_left_out(temperature: float) -> None:
 
 
 def test_shares_in_words() -> None:
-    line = (
-        "samples of an epoch: 28 (3%) from the 1 of set0, 89 (9%) from the 10 of set1, 894 (88%) from the 1000 of set2"
-    )
+    line = "samples of an epoch: 28 (3%) from the 1 of set0, 89 (9%) from the 10 of set1, 894 (88%) from the 1000 of set2"
     assert mixture(1, 10, 1000, temperature=2).shares() == line
 
 
@@ -110,7 +109,9 @@ def test_by_size_every_sample_comes_once_per_epoch(epoch: int) -> None:
 @pytest.mark.parametrize("temperature", [1.0, 2.0, math.inf])
 def test_no_sample_comes_again_before_all_others_of_its_set(temperature: float) -> None:
     data = mixture(2, 7, 30, temperature=temperature)
-    sequence = [data.locate(int(i)) for i in chain.from_iterable(data.draw(0, epoch) for epoch in range(40))]
+    sequence = [
+        data.locate(int(i)) for i in chain.from_iterable(data.draw(0, epoch) for epoch in range(40))
+    ]
     assert len(sequence) == 40 * 39
     for part, size in enumerate(data.sizes):
         own = [index for name, index in sequence if name == part]
@@ -160,7 +161,10 @@ def test_shared_heads_unite_the_classes_by_name() -> None:
     b: Any = data[2].targets
     assert b["semseg"].value.tolist() == [[1, 1], [1, 1]]  # car
     assert b["semseg"].known is None  # it has all the classes
-    assert (b["detection"].labels.tolist(), b["detection"].known) == ([0], None)  # cup is class 1 in its set
+    assert (b["detection"].labels.tolist(), b["detection"].known) == (
+        [0],
+        None,
+    )  # cup is class 1 in its set
     assert "normals" in b
 
 
@@ -177,7 +181,10 @@ def test_ranges_and_tolerances_are_the_largest() -> None:
 
 
 def test_heads_per_set() -> None:
-    sets = {"near": Grey(2, SEMSEG_A, TaskSpec.depth(10)), "far": Grey(3, SEMSEG_B, TaskSpec.depth(80))}
+    sets = {
+        "near": Grey(2, SEMSEG_A, TaskSpec.depth(10)),
+        "far": Grey(3, SEMSEG_B, TaskSpec.depth(80)),
+    }
     data = MixtureDataset(sets, "per_set")
     assert data.tasks == [
         TaskSpec.semseg(SEMSEG_A.classes, "near_semseg"),
@@ -213,7 +220,10 @@ def test_selection_and_order_of_tasks() -> None:
     assert [list(data[i].targets) for i in range(2)] == [["depth"], ["normals"]]
     per_set = MixtureDataset(sets, "per_set", tasks=["b_semseg", "a_depth"])
     assert [spec.name for spec in per_set.tasks] == ["b_semseg", "a_depth"]
-    with pytest.raises(ValueError, match=r"^tasks: unknown tasks \['edge'\]; the mixture has semseg, depth, normals$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^tasks: unknown tasks \['edge'\]; the mixture has semseg, depth, normals$",
+    ):
         MixtureDataset(sets, tasks=["depth", "edge"])
     with pytest.raises(ValueError, match=r"^tasks: set 'b' has none of depth; leave it out$"):
         MixtureDataset(sets, tasks=["depth"])
@@ -221,7 +231,9 @@ def test_selection_and_order_of_tasks() -> None:
 
 def test_more_classes_than_ids() -> None:
     sets = {name: Grey(1, TaskSpec.semseg([f"{name}{i}" for i in range(200)])) for name in "ab"}
-    with pytest.raises(ValueError, match=r"^task 'semseg': at most 256 classes, ids are 8-bit; got 400$"):
+    with pytest.raises(
+        ValueError, match=r"^task 'semseg': at most 256 classes, ids are 8-bit; got 400$"
+    ):
         MixtureDataset(sets)
 
 
@@ -242,7 +254,14 @@ def test_no_sets() -> None:
 def test_ids_and_places() -> None:
     data = mixture(2, 1, 3)
     assert [data.sample_id(i) for i in range(6)] == [
-        *("set0/train/0", "set0/train/1", "set1/train/0", "set2/train/0", "set2/train/1", "set2/train/2")
+        *(
+            "set0/train/0",
+            "set0/train/1",
+            "set1/train/0",
+            "set2/train/0",
+            "set2/train/1",
+            "set2/train/2",
+        )
     ]
     assert [data[i].sample_id for i in range(6)] == [data.sample_id(i) for i in range(6)]
     assert [data.locate(i) for i in (0, 1, 2, 3, 5)] == [(0, 0), (0, 1), (1, 0), (2, 0), (2, 2)]
@@ -262,6 +281,9 @@ def test_every_set_has_its_own_transform() -> None:
     data = MixtureDataset({"a": Grey(1, TaskSpec.depth()), "a_b": Grey(1, TaskSpec.depth())})
     sizes = {"a": [4, 6], "a_b": [3, 5]}
     transform = MixtureTransform(
-        {name: build_transform(data.tasks, [{"type": "resize", "size": size}]) for name, size in sizes.items()}
+        {
+            name: build_transform(data.tasks, [{"type": "resize", "size": size}])
+            for name, size in sizes.items()
+        }
     )
     assert [transform(data[i], 0).image.shape[:2] for i in range(2)] == [(4, 6), (3, 5)]

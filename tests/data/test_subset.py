@@ -56,10 +56,23 @@ def test_forms_of_a_split(text: str, parts: tuple[str, str | None, str | None]) 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[:3]", "train[", "train[]", "train[5]", "train[-1:]", "train[:1.5%]", "train[:3]x", "train[:3][:2]", "a]"],
+    [
+        "",
+        "[:3]",
+        "train[",
+        "train[]",
+        "train[5]",
+        "train[-1:]",
+        "train[:1.5%]",
+        "train[:3]x",
+        "train[:3][:2]",
+        "a]",
+    ],
 )
 def test_other_forms_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^must be a split such as train, train\[:80%\] or train\[10:200\]$"):
+    with pytest.raises(
+        ValueError, match=r"^must be a split such as train, train\[:80%\] or train\[10:200\]$"
+    ):
         parse_split(text)
 
 
@@ -99,7 +112,9 @@ def test_the_whole_split_is_left_as_it_is() -> None:
     assert cut_split(whole, "train[:]") is whole
 
 
-@pytest.mark.parametrize("text", ["train[:0]", "train[5:5]", "train[6:2]", "train[10:]", "train[:4%]", "train[99%:]"])
+@pytest.mark.parametrize(
+    "text", ["train[:0]", "train[5:5]", "train[6:2]", "train[10:]", "train[:4%]", "train[99%:]"]
+)
 def test_an_empty_part_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^split 'train\[.*\]': no sample of 10 lies in it$"):
         cut_split(Numbered(10), text)
@@ -113,7 +128,10 @@ def test_the_share_is_exact(share: float, length: int) -> None:
 
 
 def test_a_share_keeps_the_labels_of_a_smaller_one() -> None:
-    found = [labelled(keep_labels(Numbered(40), {"depth": share}, 3), "depth") for share in (0.1, 0.25, 0.5, 1.0)]
+    found = [
+        labelled(keep_labels(Numbered(40), {"depth": share}, 3), "depth")
+        for share in (0.1, 0.25, 0.5, 1.0)
+    ]
     assert [len(kept) for kept in found] == [4, 10, 20, 40]
     assert all(less < more for less, more in pairwise(found))
 
@@ -126,7 +144,9 @@ def test_the_choice_depends_on_seed_task_and_length_alone() -> None:
     for task in shares:  # the data of a single-task run
         alone = keep_labels(Numbered(40, [task]), {task: 0.5}, seed=7)
         assert labelled(alone, task) == chosen[task]
-        assert labelled(keep_labels(Numbered(40, [task]), {task: 0.5}, seed=8), task) != chosen[task]
+        assert (
+            labelled(keep_labels(Numbered(40, [task]), {task: 0.5}, seed=8), task) != chosen[task]
+        )
 
 
 def test_samples_that_lose_every_label_are_left_out() -> None:
@@ -165,7 +185,9 @@ def test_no_shares_change_nothing() -> None:
 
 
 def test_labels_of_a_part() -> None:
-    part = keep_labels(cut_split(Numbered(40), "train[50%:]"), {"depth": 0.25, "normals": 0}, seed=0)
+    part = keep_labels(
+        cut_split(Numbered(40), "train[50%:]"), {"depth": 0.25, "normals": 0}, seed=0
+    )
     assert len(part) == 5
     assert min(ids(part)) >= "020"
 

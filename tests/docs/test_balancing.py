@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from visionmtl.balancing import BALANCERS, PCGrad
-from visionmtl.config import BalancingConfig
+from visionmtl.config.schema import BalancingConfig
 from visionmtl.weighting import WEIGHTINGS
 
 LINES = (Path(__file__).parents[2] / "docs" / "balancing.md").read_text("utf-8").splitlines()
@@ -33,4 +33,6 @@ def test_the_tables_have_no_other_methods() -> None:
 
 def test_the_example() -> None:
     gradients = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
-    torch.testing.assert_close(PCGrad()(gradients @ gradients.T), torch.tensor([2.2222, 1.5789]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        PCGrad()(gradients @ gradients.T), torch.tensor([2.2222, 1.5789]), atol=1e-4, rtol=0
+    )

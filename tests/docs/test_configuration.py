@@ -10,16 +10,25 @@ from pathlib import Path
 from typing import Any, get_args
 
 from visionmtl.balancing import BALANCERS
-from visionmtl.config import Config
+from visionmtl.config.data import PackedData
+from visionmtl.config.schema import Config
+from visionmtl.config.sections import Section
 from visionmtl.data.sets import PACKINGS
-from visionmtl.data.steps import STEPS
-from visionmtl.dataconfig import PackedData
-from visionmtl.schema import Section
+from visionmtl.data.transforms.steps import STEPS
 from visionmtl.tasks import TASKS
 from visionmtl.weighting import WEIGHTINGS
 
 LINES = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8").splitlines()
-SECTIONS = {"data", "data.sets", "model", "weighting", "balancing", "optimizer`, `schedule", "trainer", "logging"}
+SECTIONS = {
+    "data",
+    "data.sets",
+    "model",
+    "weighting",
+    "balancing",
+    "optimizer`, `schedule",
+    "trainer",
+    "logging",
+}
 
 
 def row(start: str) -> str:
@@ -58,11 +67,15 @@ def test_every_key_is_there_with_its_default() -> None:
     expected = defaultdict(set)
     for key, default in keys(Config):
         expected[key].add(default)  # a key of several kinds of data may have several
-    for key in [key for key in expected if key.startswith("data.sets.")]:  # the sets' own keys are those of their kinds
+    for key in [
+        key for key in expected if key.startswith("data.sets.")
+    ]:  # the sets' own keys are those of their kinds
         if key not in ("data.sets.name", "data.sets.tasks"):
             assert key.replace(".sets", "") in expected
             del expected[key]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in LINES if line.count("|") == 5]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in LINES if line.count("|") == 5
+    ]
     listed = {key.strip("`"): default for key, default, *_ in rows if key not in ("key", "---")}
     assert set(listed) - SECTIONS == set(expected)
     for key, defaults in expected.items():
@@ -84,7 +97,9 @@ def test_every_loss_and_head_is_there_with_its_options() -> None:
     for start, kinds in heads.items():
         (line,) = (line for line in LINES if line.startswith(f"| {start} | `channels`"))
         for kind in kinds:
-            for option, default in options(TASKS[kind].head.build, "spec", "in_channels", "strides").items():
+            for option, default in options(
+                TASKS[kind].head.build, "spec", "in_channels", "strides"
+            ).items():
                 assert f"`{option}` = {shown(default)}" in line
     for kind, entry in TASKS.items():
         for name, loss in entry.losses.items():

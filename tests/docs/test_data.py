@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from visionmtl.data.folder import FolderDataset
-from visionmtl.visualize import save_image
+from visionmtl.tasks.drawing import save_image
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from visionmtl.configfile import parse_config
+from visionmtl.config.data import PackedData
+from visionmtl.config.load import parse_config
 from visionmtl.data.sets import PACKINGS
-from visionmtl.dataconfig import PackedData
 
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text("utf-8")
-CONFIGS = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "model:" in block]
+CONFIGS = [
+    block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "model:" in block
+]
 
 
 def test_every_packing_has_a_config() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from visionmtl.configfile import parse_config
-from visionmtl.dataconfig import FolderData, MixtureData
+from visionmtl.config.data import FolderData, MixtureData
+from visionmtl.config.load import parse_config
 
 PAGE = (Path(__file__).parents[2] / "docs" / "partial_labels.md").read_text("utf-8")
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 
-from visionmtl.config import Config
-from visionmtl.configfile import parse_config
+from visionmtl.config.load import parse_config
+from visionmtl.config.schema import Config
 from visionmtl.engine.build import build_model
 from visionmtl.engine.trainer import Trainer
 from visionmtl.models.multitask import MultiTaskModel
@@ -62,18 +62,26 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
         "halls": "{name: depth, kind: depth, scale: 0.001, max_depth: 10.0}",
     }
     for name, task in entries.items():
-        for split, count in (("train", 10 if name == "streets" else 6), ("val", 3 if name == "streets" else 2)):
+        for split, count in (
+            ("train", 10 if name == "streets" else 6),
+            ("val", 3 if name == "streets" else 2),
+        ):
             width = 96 if (name, split) == ("halls", "val") else 64
             for i in range(count):
                 image = rng.integers(0, 256, (64, width, 3), dtype=np.uint8)
                 semseg, depth = image[..., 0] // 86, 1000 + 30 * image[..., 1].astype(np.uint16)
                 label = semseg if name == "streets" else depth
-                for kind, array in (("rgb", image), ("semseg" if name == "streets" else "depth", label)):
+                for kind, array in (
+                    ("rgb", image),
+                    ("semseg" if name == "streets" else "depth", label),
+                ):
                     (root / name / split / kind).mkdir(parents=True, exist_ok=True)
                     Image.fromarray(array).save(root / name / split / kind / f"{i}.png")
         (root / name / "dataset.yaml").write_text(f"name: {name}\ntasks: [{task}]\n")
     flip = "transforms: {train: [{type: horizontal_flip}]}"
-    sets = ", ".join(f"{{type: folder, name: {name}, root: {root / name}, {flip}}}" for name in entries)
+    sets = ", ".join(
+        f"{{type: folder, name: {name}, root: {root / name}, {flip}}}" for name in entries
+    )
     return (f"data={{type: mixture, workers: 0, sets: [{sets}]}}",)
 
 

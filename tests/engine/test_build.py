@@ -8,15 +8,15 @@ import torch
 
 from visionmtl.balancing import BALANCERS, CAGrad, Sum
 from visionmtl.balancing.backward import Balance
-from visionmtl.config import BalancingConfig, Config, LossWeightingConfig
-from visionmtl.data.rooms import RoomsDataset
+from visionmtl.config.schema import BalancingConfig, Config, LossWeightingConfig
+from visionmtl.data.rooms.dataset import RoomsDataset
 from visionmtl.engine.build import (
     build_balance,
     build_criterion,
     build_model,
     build_weighting,
 )
-from visionmtl.engine.data import build_dataset, build_transforms, fingerprint
+from visionmtl.engine.datasets import build_dataset, build_transforms, fingerprint
 from visionmtl.engine.distributed import World
 from visionmtl.losses.depth import BerHuLoss, SILogLoss
 from visionmtl.weighting import WEIGHTINGS
@@ -59,7 +59,10 @@ def test_losses_and_weights_by_task(make_config: MakeConfig) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("losses={detph: {}}", r"losses: unknown tasks \['detph'\]; the run has \['semseg', 'depth'\]"),
+        (
+            "losses={detph: {}}",
+            r"losses: unknown tasks \['detph'\]; the run has \['semseg', 'depth'\]",
+        ),
         ("weighting.weights={normals: 1.0}", r"weighting.weights: unknown tasks \['normals'\]"),
     ],
 )
@@ -72,7 +75,8 @@ def test_unknown_tasks(make_config: MakeConfig, override: str, message: str) -> 
 
 def test_the_methods_of_the_schema_are_those_that_exist() -> None:
     types = {
-        section: get_args(section.model_fields["type"].annotation) for section in (LossWeightingConfig, BalancingConfig)
+        section: get_args(section.model_fields["type"].annotation)
+        for section in (LossWeightingConfig, BalancingConfig)
     }
     assert ("constant", *types[LossWeightingConfig]) == tuple(WEIGHTINGS)
     assert types[BalancingConfig] == (*BALANCERS, "torchjd")
@@ -83,7 +87,9 @@ def balance(make_config: MakeConfig) -> Callable[..., Balance | None]:
     def build(*overrides: str) -> Balance | None:
         config = make_config(*overrides)
         tasks = build_dataset(config, "train").tasks
-        return build_balance(config, build_model(config, tasks), build_weighting(config, tasks), World())
+        return build_balance(
+            config, build_model(config, tasks), build_weighting(config, tasks), World()
+        )
 
     return build
 
@@ -106,31 +112,72 @@ def test_balancing_by_name(balance: Callable[..., Balance | None]) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["balancing={type: cagrad, d: 0.2}"], r"^balancing: unknown options \['d'\]; known: \['c'\]$"),
+        (
+            ["balancing={type: cagrad, d: 0.2}"],
+            r"^balancing: unknown options \['d'\]; known: \['c'\]$",
+        ),
         (["balancing={type: cagrad, c: 1.2}"], r"^balancing: c must be in \[0, 1\), got 1.2$"),
         (["balancing={type: cagrad, c: x}"], r"^balancing\.c: must be a number, got 'x'$"),
         (["balancing={type: cagrad, c: true}"], r"^balancing\.c: must be a number, got true$"),
-        (["balancing={type: pcgrad, c: 0.2}"], r"^balancing: unknown options \['c'\]; known: \[\]$"),
+        (
+            ["balancing={type: pcgrad, c: 0.2}"],
+            r"^balancing: unknown options \['c'\]; known: \[\]$",
+        ),
         (["balancing={type: torchjd, name: 3}"], r"^balancing: name must be a string, got 3$"),
         (["balancing={type: torchjd}"], r"^balancing: missing options \['name'\]$"),
-        (["weighting={type: dwa, t: 2}"], r"^weighting: unknown options \['t'\]; known: \['temperature'\]$"),
-        (["weighting={type: dwa, temperature: -2}"], r"^weighting: temperature must be finite and > 0"),
-        (["weighting={type: dwa, temperature: hot}"], r"^weighting\.temperature: must be a number, got 'hot'$"),
-        (["weighting={type: stch, warmup_epochs: 2.5}"], r"^weighting\.warmup_epochs: must be an integer, got 2\.5$"),
-        (["weighting={type: famo, second_forward: 1}"], r"^weighting\.second_forward: must be true or false, got 1$"),
-        (["weighting={type: famo, min_losses: 3}"], "^weighting: min_losses must be one .* of 2 tasks, got 3$"),
-        (["weighting={type: famo, min_losses: [0, x]}"], r"^weighting: min_losses .* of 2 tasks, got \[0, 'x'\]$"),
-        (["weighting={type: famo}", "balancing={type: pcgrad}"], "^weighting famo learns from .* balancing pcgrad"),
-        (["weighting={type: gradnorm}", "balancing={type: pcgrad}"], "^weighting gradnorm .* balancing pcgrad"),
-        (["balancing={type: pcgrad}", "model.sharing={type: independent}"], "^balancing needs .* that tasks share"),
+        (
+            ["weighting={type: dwa, t: 2}"],
+            r"^weighting: unknown options \['t'\]; known: \['temperature'\]$",
+        ),
+        (
+            ["weighting={type: dwa, temperature: -2}"],
+            r"^weighting: temperature must be finite and > 0",
+        ),
+        (
+            ["weighting={type: dwa, temperature: hot}"],
+            r"^weighting\.temperature: must be a number, got 'hot'$",
+        ),
+        (
+            ["weighting={type: stch, warmup_epochs: 2.5}"],
+            r"^weighting\.warmup_epochs: must be an integer, got 2\.5$",
+        ),
+        (
+            ["weighting={type: famo, second_forward: 1}"],
+            r"^weighting\.second_forward: must be true or false, got 1$",
+        ),
+        (
+            ["weighting={type: famo, min_losses: 3}"],
+            "^weighting: min_losses must be one .* of 2 tasks, got 3$",
+        ),
+        (
+            ["weighting={type: famo, min_losses: [0, x]}"],
+            r"^weighting: min_losses .* of 2 tasks, got \[0, 'x'\]$",
+        ),
+        (
+            ["weighting={type: famo}", "balancing={type: pcgrad}"],
+            "^weighting famo learns from .* balancing pcgrad",
+        ),
+        (
+            ["weighting={type: gradnorm}", "balancing={type: pcgrad}"],
+            "^weighting gradnorm .* balancing pcgrad",
+        ),
+        (
+            ["balancing={type: pcgrad}", "model.sharing={type: independent}"],
+            "^balancing needs .* that tasks share",
+        ),
         (
             ["weighting={type: gradnorm}", "model.sharing={type: independent}"],
             "^weighting gradnorm: .* that tasks share",
         ),
-        (["balancing={type: pcgrad, scope: features}", "model.sharing={type: cross_stitch}"], "use scope parameters$"),
+        (
+            ["balancing={type: pcgrad, scope: features}", "model.sharing={type: cross_stitch}"],
+            "use scope parameters$",
+        ),
     ],
 )
-def test_methods_that_are_refused(overrides: list[str], message: str, balance: Callable[..., Balance | None]) -> None:
+def test_methods_that_are_refused(
+    overrides: list[str], message: str, balance: Callable[..., Balance | None]
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         balance(*overrides)
     assert "\n" not in str(caught.value)
@@ -138,7 +185,9 @@ def test_methods_that_are_refused(overrides: list[str], message: str, balance: C
 
 def test_transforms_of_both_splits(make_config: MakeConfig) -> None:
     dataset = build_dataset(make_config(), "train")
-    transforms = build_transforms(make_config("data.transforms.train=[{type: resize, size: [32, 48]}]"), dataset.tasks)
+    transforms = build_transforms(
+        make_config("data.transforms.train=[{type: resize, size: [32, 48]}]"), dataset.tasks
+    )
     assert transforms["train"](dataset[0], 0).image.shape == (32, 48, 3)
     assert transforms["val"](dataset[0], 0).image.shape == (64, 64, 3)
 

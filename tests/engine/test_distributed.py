@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 
-from visionmtl.cli import main
-from visionmtl.config import Config
-from visionmtl.configfile import dump_config
+from visionmtl.cli.main import main
+from visionmtl.config.load import dump_config
+from visionmtl.config.schema import Config
 from visionmtl.engine.build import build_model
-from visionmtl.engine.checkpoint import load_checkpoint
 from visionmtl.engine.distributed import World, join_world
 from visionmtl.engine.trainer import Trainer
 from visionmtl.models.multitask import MultiTaskModel
+from visionmtl.zoo.checkpoints import load_checkpoint
 
 MakeConfig = Callable[..., Config]
 CPU = torch.device("cpu")
@@ -34,14 +34,24 @@ def launch(config: Config, folder: Path, *arguments: str, processes: int = 2) ->
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tiny.yaml").write_text(dump_config(config))
-    words = ["train", str(folder / "tiny.yaml"), "--output-dir", str(folder / "run"), "--device", "cpu", *arguments]
+    words = [
+        "train",
+        str(folder / "tiny.yaml"),
+        "--output-dir",
+        str(folder / "run"),
+        "--device",
+        "cpu",
+        *arguments,
+    ]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
     def work(rank: int) -> None:
         values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
-        os.environ.update({key: str(value) for key, value in values.items()}, MASTER_ADDR="127.0.0.1")
+        os.environ.update(
+            {key: str(value) for key, value in values.items()}, MASTER_ADDR="127.0.0.1"
+        )
         output = os.open(folder / f"output_{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1), os.dup2(output, 2)
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
@@ -72,7 +82,9 @@ def frozen_batch_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batch norm sees only the samples of its own process; with fixed statistics all samples are apart."""
 
     def forward(self: torch.nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+        )
 
     monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", forward)
 
@@ -102,8 +114,12 @@ def test_two_processes_see_what_one_with_twice_the_batch_sees(
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert launch(make_config(*COMMON, *options, "trainer.batch_size=4"), one, processes=1) == [0]
-    assert launch(make_config(*COMMON, *options, *batch), two) == [0, 0], (two / "output_1.txt").read_text()
-    start = torch.cat([v.double().flatten() for v in fresh_model(make_config(*COMMON)).state_dict().values()])
+    assert launch(make_config(*COMMON, *options, *batch), two) == [0, 0], (
+        two / "output_1.txt"
+    ).read_text()
+    start = torch.cat(
+        [v.double().flatten() for v in fresh_model(make_config(*COMMON)).state_dict().values()]
+    )
     assert (weights(one) - start).abs().max() > 1e-2
     torch.testing.assert_close(weights(two), weights(one), rtol=1e-5, atol=1e-6)
     assert load_checkpoint(two / "run/checkpoints/last.pt")["progress"]["step"] == 3
@@ -124,7 +140,9 @@ def test_two_processes_train_a_mixture_as_one_does(
     common = (*mixture, "data.sampling=temperature", *COMMON[:1], *COMMON[3:], *options)
     one, two = tmp_path / "one", tmp_path / "two"
     assert launch(make_config(*common, "trainer.batch_size=2"), one, processes=1) == [0]
-    assert launch(make_config(*common, "trainer.batch_size=1"), two) == [0, 0], (two / "output_1.txt").read_text()
+    assert launch(make_config(*common, "trainer.batch_size=1"), two) == [0, 0], (
+        two / "output_1.txt"
+    ).read_text()
     torch.testing.assert_close(weights(two), weights(one), rtol=1e-5, atol=1e-6)
     assert load_checkpoint(two / "run/checkpoints/last.pt")["progress"]["step"] == 8
     for key in ("loss", "epoch_loss", "score"):
@@ -136,7 +154,10 @@ def test_two_processes_train_a_mixture_as_one_does(
         assert records(folder, "score")[-1]["samples"] == {"total": 5, "semseg": 3, "depth": 2}
         assert {len(step["loss"]) for step in records(folder, "loss")} == {1, 2}
         if options:
-            assert all(list(step["loss"]) == list(step["gradient_norm"]) for step in records(folder, "loss"))
+            assert all(
+                list(step["loss"]) == list(step["gradient_norm"])
+                for step in records(folder, "loss")
+            )
 
 
 def flat(record: Any) -> dict[str, float]:
@@ -146,7 +167,7 @@ def flat(record: Any) -> dict[str, float]:
 
 
 def fresh_model(config: Config) -> MultiTaskModel:
-    from visionmtl.engine.data import build_dataset
+    from visionmtl.engine.datasets import build_dataset
 
     return build_model(config, build_dataset(config, "train").tasks)
 
@@ -174,23 +195,33 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_exactly(
         patch.setattr(Trainer, "_step", step)
         assert launch(config, stopped) == [143, 143]
     last = stopped / "run" / "checkpoints" / "last.pt"
-    assert load_checkpoint(last)["progress"]["step"] == 3  # agreed on at the start of the step after the signal
-    with pytest.raises(ValueError, match=r"last.pt: made by 2 processes, now 1; the batches would be others"):
+    assert (
+        load_checkpoint(last)["progress"]["step"] == 3
+    )  # agreed on at the start of the step after the signal
+    with pytest.raises(
+        ValueError, match=r"last.pt: made by 2 processes, now 1; the batches would be others"
+    ):
         Trainer(config, tmp_path, CPU, resume=last, console=Console(quiet=True))
     assert launch(config, stopped, "--resume", "auto") == [0, 0]
     assert torch.equal(weights(stopped), weights(whole))
-    assert [record["loss"] for record in records(stopped, "loss")] == [r["loss"] for r in records(whole, "loss")]
+    assert [record["loss"] for record in records(stopped, "loss")] == [
+        r["loss"] for r in records(whole, "loss")
+    ]
 
 
 def test_a_mistake_of_the_user_ends_every_process(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config("data.train.samples=1")
     assert launch(config, tmp_path) == [2, 2]
-    assert "1 training samples are too few for 2 processes" in (tmp_path / "output_0.txt").read_text()
+    assert (
+        "1 training samples are too few for 2 processes" in (tmp_path / "output_0.txt").read_text()
+    )
     (tmp_path / "run" / "note.txt").write_text("mine")
     assert launch(make_config(), tmp_path) == [2, 2]
     for rank in range(2):
         output = (tmp_path / f"output_{rank}.txt").read_text()
-        assert re.fullmatch(rf"\[rank {rank}\] visionmtl: error: --output-dir: '.*run' is not empty.*\n", output)
+        assert re.fullmatch(
+            rf"\[rank {rank}\] visionmtl: error: --output-dir: '.*run' is not empty.*\n", output
+        )
 
 
 def test_alone_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +238,9 @@ def test_alone_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (joined.rank, joined.size, device) == (0, 1, CPU)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with (
-        pytest.raises(ValueError, match="several processes work on CUDA devices or the CPU, not on mps"),
+        pytest.raises(
+            ValueError, match="several processes work on CUDA devices or the CPU, not on mps"
+        ),
         join_world(torch.device("mps")),
     ):
         pass

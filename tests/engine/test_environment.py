@@ -14,12 +14,20 @@ from visionmtl.engine.environment import command, environment, hardware
 @pytest.mark.parametrize(
     ("argv", "orig_argv", "expected"),
     [
-        (["/venv/bin/visionmtl", "train", "a b.yaml"], ["python", "/venv/bin/visionmtl"], "visionmtl train 'a b.yaml'"),
-        (["tools/train.py", "a.yaml"], ["python", "tools/train.py"], "python tools/train.py a.yaml"),
+        (
+            ["/venv/bin/visionmtl", "train", "a b.yaml"],
+            ["python", "/venv/bin/visionmtl"],
+            "visionmtl train 'a b.yaml'",
+        ),
+        (
+            ["tools/train.py", "a.yaml"],
+            ["python", "tools/train.py"],
+            "python tools/train.py a.yaml",
+        ),
         (
             ["/x/visionmtl/cli.py", "train", "a.yaml"],
-            ["python", "-m", "visionmtl.cli"],
-            "python -m visionmtl.cli train a.yaml",
+            ["python", "-m", "visionmtl.cli.main"],
+            "python -m visionmtl.cli.main train a.yaml",
         ),
     ],
 )

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from visionmtl._errors import NonFiniteLossError
 from visionmtl.engine import finite as module
-from visionmtl.engine.errors import NonFiniteLossError
 from visionmtl.engine.finite import FiniteCheck
 
 CPU = torch.device("cpu")
@@ -18,7 +18,10 @@ def test_names_every_bad_task_the_step_and_the_samples() -> None:
     check.check_losses(torch.tensor([1.0, 2.0, 0.0]), 6, ["a"])
     with pytest.raises(NonFiniteLossError) as caught:
         check.check_losses(torch.tensor([1.0, math.nan, -math.inf]), 7, ["kitchen_1", "hall_2"])
-    assert str(caught.value) == "step 7: loss of depth is nan, loss of normals is -inf; samples: kitchen_1, hall_2"
+    assert (
+        str(caught.value)
+        == "step 7: loss of depth is nan, loss of normals is -inf; samples: kitchen_1, hall_2"
+    )
 
 
 def test_gradient_norm() -> None:

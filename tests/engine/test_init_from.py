@@ -7,9 +7,9 @@ import torch
 
 from visionmtl.engine.init_from import init_from
 from visionmtl.models.factory import create_model
-from visionmtl.models.folder import save_model
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.types import TaskSpec
+from visionmtl.zoo.folder import save_model
 
 SEMSEG, DEPTH = TaskSpec.semseg(["a", "b"]), TaskSpec.depth()
 
@@ -35,7 +35,10 @@ def test_trunks_and_heads_come_from_single_task_models(sharing: str, tmp_path: P
     init_from(model, {task: str(tmp_path / task) for task in singles})
     for task, single in singles.items():
         backbone, decoder = model.sharing.trunk(task)
-        pairs = [(backbone, single.sharing.trunk(task)[0]), (decoder, single.sharing.trunk(task)[1])]
+        pairs = [
+            (backbone, single.sharing.trunk(task)[0]),
+            (decoder, single.sharing.trunk(task)[1]),
+        ]
         for own, trained in [*pairs, (model.heads[task], single.heads[task])]:
             for name, tensor in trained.state_dict().items():
                 assert torch.equal(own.state_dict()[name], tensor), name
@@ -65,9 +68,24 @@ def test_a_task_of_another_name_but_the_same_kind(tmp_path: Path) -> None:
             "independent",
             r"^model.init_from.normals: unknown task; the model has \['semseg', 'depth'\]$",
         ),
-        ("semseg", [DEPTH], "independent", r"^model.init_from.semseg: .* has no task 'semseg' of kind 'semseg'$"),
-        ("depth", [DEPTH], "hard", r"^model.init_from.depth: HardSharing has no trunk of its own for task 'depth'$"),
-        ("depth", [DEPTH], "mtan", r"^model.init_from.depth: MTAN has no trunk of its own for task 'depth'$"),
+        (
+            "semseg",
+            [DEPTH],
+            "independent",
+            r"^model.init_from.semseg: .* has no task 'semseg' of kind 'semseg'$",
+        ),
+        (
+            "depth",
+            [DEPTH],
+            "hard",
+            r"^model.init_from.depth: HardSharing has no trunk of its own for task 'depth'$",
+        ),
+        (
+            "depth",
+            [DEPTH],
+            "mtan",
+            r"^model.init_from.depth: MTAN has no trunk of its own for task 'depth'$",
+        ),
         (
             "depth",
             [SEMSEG, DEPTH],
@@ -76,7 +94,9 @@ def test_a_task_of_another_name_but_the_same_kind(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_refusals(task: str, there: list[TaskSpec], here: str, message: str, tmp_path: Path) -> None:
+def test_refusals(
+    task: str, there: list[TaskSpec], here: str, message: str, tmp_path: Path
+) -> None:
     source = saved(tmp_path, there)
     with pytest.raises(ValueError, match=message):
         init_from(build([SEMSEG, DEPTH], here), {task: source})
@@ -85,18 +105,30 @@ def test_refusals(task: str, there: list[TaskSpec], here: str, message: str, tmp
 @pytest.mark.parametrize(
     ("there", "here", "message"),
     [
-        (TaskSpec.semseg(["b", "a"]), SEMSEG, r"semseg: .* has the classes \('b', 'a'\), this model \('a', 'b'\)$"),
-        (TaskSpec.depth(max_depth=80), DEPTH, r"depth: .* has the max_depth 80.0, this model 10.0$"),
+        (
+            TaskSpec.semseg(["b", "a"]),
+            SEMSEG,
+            r"semseg: .* has the classes \('b', 'a'\), this model \('a', 'b'\)$",
+        ),
+        (
+            TaskSpec.depth(max_depth=80),
+            DEPTH,
+            r"depth: .* has the max_depth 80.0, this model 10.0$",
+        ),
     ],
 )
-def test_a_task_of_another_meaning(there: TaskSpec, here: TaskSpec, message: str, tmp_path: Path) -> None:
+def test_a_task_of_another_meaning(
+    there: TaskSpec, here: TaskSpec, message: str, tmp_path: Path
+) -> None:
     source = saved(tmp_path, [there])
     with pytest.raises(ValueError, match=r"^model.init_from." + message):
         init_from(build([here], "independent"), {here.name: source})
 
 
 def test_a_source_that_is_not_there() -> None:
-    with pytest.raises(ValueError, match=r"^model.init_from.depth: 'nowhere': looked for a zoo name"):
+    with pytest.raises(
+        ValueError, match=r"^model.init_from.depth: 'nowhere': looked for a zoo name"
+    ):
         init_from(build([DEPTH], "independent"), {"depth": "nowhere"})
     with pytest.raises(ValueError, match=r"^model.init_from.depth: MTAN has no trunk of its own"):
         init_from(build([DEPTH], "mtan"), {"depth": "nowhere"})

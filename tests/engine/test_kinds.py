@@ -13,13 +13,13 @@ import torch
 from rich.console import Console
 
 from visionmtl import load_model, predict
-from visionmtl.config import Config
-from visionmtl.data.check import check_dataset
+from visionmtl.analysis.check import check_dataset
+from visionmtl.analysis.evaluation import evaluate_model
+from visionmtl.config.schema import Config
 from visionmtl.data.folder import FolderDataset
-from visionmtl.engine.evaluation import evaluate_model
 from visionmtl.engine.run import train
-from visionmtl.results import DisparityResult, EdgeResult, SaliencyResult
 from visionmtl.tasks import TASKS
+from visionmtl.tasks.results import DisparityResult, EdgeResult, SaliencyResult
 
 CPU = torch.device("cpu")
 KINDS = ["disparity", "saliency", "edge"]
@@ -57,7 +57,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(root: Path, tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., Config]) -> Path:
+def run(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., Config]
+) -> Path:
     """The folder of a run of two steps."""
     config = make_config(
         f"data={{type: folder, root: {root}, workers: 0}}",
@@ -96,10 +98,14 @@ def test_the_model_tells_its_tasks(run: Path) -> None:
 
 
 def test_evaluation_of_the_finished_model(run: Path, root: Path) -> None:
-    results = evaluate_model(run, FolderDataset(root, "val"), device=CPU, batch_size=2, console=Console(quiet=True))
+    results = evaluate_model(
+        run, FolderDataset(root, "val"), device=CPU, batch_size=2, console=Console(quiet=True)
+    )
     assert results["samples"] == {"total": 3, "disparity": 3, "saliency": 3, "edge": 2}
     for kind in KINDS:
-        assert np.isfinite([results[kind][key] for key in TASKS[kind].metric.higher_is_better_by_key]).all()
+        assert np.isfinite(
+            [results[kind][key] for key in TASKS[kind].metric.higher_is_better_by_key]
+        ).all()
 
 
 def test_prediction_of_a_file_of_another_size(run: Path, tmp_path: Path) -> None:

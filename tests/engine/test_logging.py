@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from visionmtl.engine.errors import RunError
+from visionmtl._errors import RunError
 from visionmtl.engine.logging import CSV_HEADER, RunLogger, json_safe
 
 
@@ -52,7 +52,9 @@ def test_resume_drops_what_was_written_after_the_checkpoint(tmp_path: Path) -> N
 
 
 def test_resume_in_a_new_folder_starts_new_files(tmp_path: Path) -> None:
-    logger = RunLogger(tmp_path, False, resume_step=9, sizes={"metrics.jsonl": 500, "metrics.csv": 300})
+    logger = RunLogger(
+        tmp_path, False, resume_step=9, sizes={"metrics.jsonl": 500, "metrics.csv": 300}
+    )
     logger.log("train", 10, 1, {"lr": 0.1})
     lines, table = read(tmp_path)
     assert [line["step"] for line in lines] == [10]
@@ -68,14 +70,18 @@ def test_tensorboard_events(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in events.Scalars("val/depth/rmse")] == [(4, 0.5)]
 
 
-def test_failing_tensorboard_warns_once_and_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_tensorboard_warns_once_and_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logger = RunLogger(tmp_path, tensorboard=True)
 
     def fail(*args: Any, **options: Any) -> None:
         raise ConnectionError("the network is down")
 
     monkeypatch.setattr(logger._writer, "add_scalar", fail)
-    with pytest.warns(UserWarning, match="TensorBoard is off from here on: the network is down") as warned:
+    with pytest.warns(
+        UserWarning, match="TensorBoard is off from here on: the network is down"
+    ) as warned:
         logger.log("train", 1, 0, {"a": 1.0, "b": 2.0})
     assert len(warned) == 1
     with warnings.catch_warnings():
@@ -97,7 +103,9 @@ def test_tensorboard_that_cannot_start(tmp_path: Path) -> None:
 def test_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     logger = RunLogger(tmp_path, tensorboard=False)
-    with pytest.raises(RunError, match=r"metrics.jsonl: cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        RunError, match=r"metrics.jsonl: cannot be written \(No space left on device\)"
+    ):
         logger.log("train", 1, 0, {"a": 1.0})
     logger.close()  # does not hide the first error by a second one
 

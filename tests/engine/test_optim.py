@@ -28,7 +28,9 @@ class Learnt(nn.Module):
 
 @pytest.mark.parametrize("sharing", SHARING)
 def test_every_parameter_is_in_one_group(sharing: str) -> None:
-    net = create_model("test_resnet", [TaskSpec.depth(), TaskSpec.normals()], sharing, decoder_channels=8)
+    net = create_model(
+        "test_resnet", [TaskSpec.depth(), TaskSpec.normals()], sharing, decoder_channels=8
+    )
     groups = parameter_groups(net, 0.1, 0.5, Learnt())
     ids = [id(p) for group in groups for p in group["params"]]
     assert len(ids) == len(set(ids))
@@ -51,17 +53,25 @@ def test_what_is_decayed_and_scaled(model: MultiTaskModel) -> None:
 def test_units_have_a_learning_rate_of_their_own() -> None:
     specs = [TaskSpec.depth(), TaskSpec.normals()]
     net = create_model("test_resnet", specs, "cross_stitch", decoder_channels=8)
-    groups = {group["name"]: group for group in parameter_groups(net, 0.1, 0.5, nn.Module(), unit_lr_scale=10.0)}
+    groups = {
+        group["name"]: group
+        for group in parameter_groups(net, 0.1, 0.5, nn.Module(), unit_lr_scale=10.0)
+    }
     units = groups["units_no_decay"]
     assert (units["lr_scale"], units["weight_decay"]) == (10.0, 0.0)
     assert [id(p) for p in units["params"]] == [id(p) for p in net.sharing.unit_parameters()]
     net = create_model("test_resnet", specs, "nddr", decoder_channels=8)
-    groups = {group["name"]: group for group in parameter_groups(net, 0.1, 0.5, nn.Module(), unit_lr_scale=10.0)}
+    groups = {
+        group["name"]: group
+        for group in parameter_groups(net, 0.1, 0.5, nn.Module(), unit_lr_scale=10.0)
+    }
     assert [groups[name]["weight_decay"] for name in ("units", "units_no_decay")] == [0.1, 0.0]
 
 
 def test_weight_decay_per_task(model: MultiTaskModel) -> None:
-    made = parameter_groups(model, 0.1, 0.5, nn.Module(), task_weight_decay={"depth": 0.3, "semseg": 0.0})
+    made = parameter_groups(
+        model, 0.1, 0.5, nn.Module(), task_weight_decay={"depth": 0.3, "semseg": 0.0}
+    )
     decays = {id(p): group["weight_decay"] for group in made for p in group["params"]}
     for task, expected in {"depth": 0.3, "semseg": 0.0, "detection": 0.1}.items():
         assert {decays[id(p)] for p in model.task_parameters(task) if p.ndim > 1} == {expected}
@@ -79,7 +89,9 @@ def test_frozen_parameters_are_left_out(model: MultiTaskModel) -> None:
 
 def test_unknown_optimiser_lists_a_few_names() -> None:
     groups = [{"params": [nn.Parameter(torch.zeros(2))]}]
-    with pytest.raises(ValueError, match=r"optimizer.name: unknown optimiser 'AdamWW'; .*adamw") as caught:
+    with pytest.raises(
+        ValueError, match=r"optimizer.name: unknown optimiser 'AdamWW'; .*adamw"
+    ) as caught:
         make_optimizer(groups, "AdamWW", 1e-3)
     assert len(str(caught.value)) < 120
     with pytest.raises(ValueError, match="adamw, sgd, lamb"):
@@ -93,7 +105,9 @@ def test_optimiser_that_this_machine_cannot_make() -> None:
         make_optimizer([{"params": [nn.Parameter(torch.zeros(2))]}], "bnbadamw", 1e-3)
 
 
-def rates(name: str, total: int, warmup: int, steps: list[int], min_scale: float = 0.1) -> list[list[float]]:
+def rates(
+    name: str, total: int, warmup: int, steps: list[int], min_scale: float = 0.1
+) -> list[list[float]]:
     groups = [
         {"params": [nn.Parameter(torch.zeros(1))], "lr_scale": 1.0},
         {"params": [nn.Parameter(torch.zeros(1))], "lr_scale": 0.5},
@@ -135,6 +149,8 @@ def test_shortest_runs_are_quiet(name: str, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_the_first_rate_is_set_at_once() -> None:
-    optimizer = make_optimizer([{"params": [nn.Parameter(torch.zeros(1))], "lr_scale": 1.0}], "sgd", 2.0)
+    optimizer = make_optimizer(
+        [{"params": [nn.Parameter(torch.zeros(1))], "lr_scale": 1.0}], "sgd", 2.0
+    )
     Schedule(optimizer, "cosine", 2.0, total_steps=10, warmup_steps=5, min_lr_scale=0.0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)

@@ -18,17 +18,17 @@ import torch
 from rich.console import Console
 
 from visionmtl import load_model
-from visionmtl.cli import main
-from visionmtl.config import Config
-from visionmtl.configfile import dump_config, load_config
-from visionmtl.data.rooms import RoomsDataset
+from visionmtl._errors import RunError
+from visionmtl.cli.main import main
+from visionmtl.config.load import dump_config, load_config
+from visionmtl.config.schema import Config
+from visionmtl.data.rooms.dataset import RoomsDataset
 from visionmtl.engine import run as module
-from visionmtl.engine.checkpoint import load_checkpoint
-from visionmtl.engine.errors import RunError
 from visionmtl.engine.run import train
 from visionmtl.engine.trainer import Trainer
-from visionmtl.models.folder import restore_model
 from visionmtl.types import Sample
+from visionmtl.zoo.checkpoints import load_checkpoint
+from visionmtl.zoo.folder import restore_model
 
 MakeConfig = Callable[..., Config]
 CPU = torch.device("cpu")
@@ -42,10 +42,14 @@ def start(config: Config, name: str = "tiny", **options: Any) -> tuple[Path, str
 
 
 @pytest.fixture(scope="module")
-def finished(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config, str]:
+def finished(
+    make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Config, str]:
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("finished")
-    config = make_config(f"output_dir={root}", "trainer.ema=0.5", "logging.tensorboard=true", "logging.pictures=1")
+    config = make_config(
+        f"output_dir={root}", "trainer.ema=0.5", "logging.tensorboard=true", "logging.pictures=1"
+    )
     folder, printed = start(config)
     return folder, config, printed
 
@@ -56,7 +60,12 @@ def test_a_run_folder_is_complete(finished: tuple[Path, Config, str]) -> None:
     assert sorted(os.listdir(folder)) == [
         "checkpoints", "config.yaml", "env.json", "metrics.csv", "metrics.jsonl", "model", "pictures", "tensorboard"
     ]  # fmt: skip
-    assert sorted(os.listdir(folder / "checkpoints")) == ["best.pt", "best.pt.sha256", "last.pt", "last.pt.sha256"]
+    assert sorted(os.listdir(folder / "checkpoints")) == [
+        "best.pt",
+        "best.pt.sha256",
+        "last.pt",
+        "last.pt.sha256",
+    ]
     assert load_config(folder / "config.yaml") == config
     (env,) = json.loads((folder / "env.json").read_text())
     assert env["packages"]["timm"]
@@ -70,7 +79,9 @@ def test_the_model_has_the_best_weights(finished: tuple[Path, Config, str]) -> N
     model = load_model(str(folder / "model"))
     best = load_checkpoint(folder / "checkpoints" / "best.pt")
     reference = restore_model(best["model_config"], best["tasks"], best["ema"], folder)
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8))
+    images = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8)
+    )
     with torch.no_grad():
         ours, theirs = model(images), reference(images)
     assert all(torch.equal(ours[task], theirs[task]) for task in ("semseg", "depth"))
@@ -80,9 +91,13 @@ def test_the_model_has_the_best_weights(finished: tuple[Path, Config, str]) -> N
     assert (folder / "model" / "README.md").read_text().startswith("# test_resnet, 2 tasks")
 
 
-def test_its_config_trains_again_to_the_same_result(finished: tuple[Path, Config, str], tmp_path: Path) -> None:
+def test_its_config_trains_again_to_the_same_result(
+    finished: tuple[Path, Config, str], tmp_path: Path
+) -> None:
     again, _ = start(load_config(finished[0] / "config.yaml"), output_dir=tmp_path / "again")
-    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (finished[0], again)]
+    weights = [
+        (folder / "model" / "model.safetensors").read_bytes() for folder in (finished[0], again)
+    ]
     assert weights[0] == weights[1]
 
 
@@ -119,7 +134,9 @@ def test_config_is_written_before_the_first_step(make_config: MakeConfig, tmp_pa
 
 
 @pytest.mark.usefixtures("no_training")
-def test_two_runs_in_one_second(make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_in_one_second(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Clock(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> Clock:
@@ -149,7 +166,12 @@ def test_resume_auto_takes_the_newest_run_of_this_config_only(
     finished: tuple[Path, Config, str], tmp_path: Path
 ) -> None:
     config = finished[1].model_copy(update={"output_dir": str(tmp_path)})
-    names = ["tiny-20260101-000000", "tiny-20260102-000000", "tiny-large-20260103-000000", "tiny-20260104-000000"]
+    names = [
+        "tiny-20260101-000000",
+        "tiny-20260102-000000",
+        "tiny-large-20260103-000000",
+        "tiny-20260104-000000",
+    ]
     for i, name in enumerate(names):
         (tmp_path / name / "checkpoints").mkdir(parents=True)
         if i < 3:
@@ -168,7 +190,9 @@ def refused(message: str, config: Config, **options: Any) -> None:
     assert not isinstance(caught.value, RunError)
 
 
-def test_folders_that_are_refused(finished: tuple[Path, Config, str], make_config: MakeConfig, tmp_path: Path) -> None:
+def test_folders_that_are_refused(
+    finished: tuple[Path, Config, str], make_config: MakeConfig, tmp_path: Path
+) -> None:
     config = make_config()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
@@ -198,7 +222,11 @@ def test_resume_from_a_path(
     refused("--resume: no file 'none.pt'; give a checkpoint", config, resume="none.pt")
     for name in ("last.pt", "last.pt.sha256"):
         (tmp_path / name).write_bytes((folder / "checkpoints" / name).read_bytes())
-    refused("--resume: '.*last.pt' lies in no run folder; say where", config, resume=str(tmp_path / "last.pt"))
+    refused(
+        "--resume: '.*last.pt' lies in no run folder; say where",
+        config,
+        resume=str(tmp_path / "last.pt"),
+    )
     other, _ = start(config, resume=str(tmp_path / "last.pt"), output_dir=tmp_path / "other")
     assert sorted(os.listdir(other / "checkpoints")) == sorted(os.listdir(folder / "checkpoints"))
     assert (other / "model" / "config.json").exists()
@@ -206,12 +234,18 @@ def test_resume_from_a_path(
     again, _ = start(config, resume="last.pt")
     assert again == folder.resolve()
     changed = config.model_copy(update={"seed": 9})
-    refused("these keys differ: seed: 0 -> 9", changed, resume=str(folder / "checkpoints" / "last.pt"))
+    refused(
+        "these keys differ: seed: 0 -> 9", changed, resume=str(folder / "checkpoints" / "last.pt")
+    )
     assert load_config(folder / "config.yaml") == config
 
 
-def test_a_config_that_fits_no_model_leaves_no_folder(make_config: MakeConfig, tmp_path: Path) -> None:
-    refused("optimizer.name: unknown", make_config(f"output_dir={tmp_path}", "optimizer.name=adamww"))
+def test_a_config_that_fits_no_model_leaves_no_folder(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    refused(
+        "optimizer.name: unknown", make_config(f"output_dir={tmp_path}", "optimizer.name=adamww")
+    )
     assert os.listdir(tmp_path) == []
 
 
@@ -266,14 +300,28 @@ def is_alive(pid: int) -> bool:
 def test_processes_that_are_killed_and_stopped(make_config: MakeConfig, tmp_path: Path) -> None:
     """SIGKILL between two checkpoints, then resumed and SIGTERM, then resumed: the run of one that went through."""
     config = make_config(
-        "data.workers=1", "data.train.samples=24", "trainer.checkpoint_every=6", "logging.every=1", "trainer.ema=0.9"
+        "data.workers=1",
+        "data.train.samples=24",
+        "trainer.checkpoint_every=6",
+        "logging.every=1",
+        "trainer.ema=0.9",
     )
     (tmp_path / "tiny.yaml").write_text(dump_config(config))
     folder, stderr = tmp_path / "run", tmp_path / "stderr.txt"
 
     def launch(*arguments: str) -> Any:
-        words = ["train", str(tmp_path / "tiny.yaml"), "--output-dir", str(folder), "--device", "cpu", *arguments]
-        process = multiprocessing.get_context("fork").Process(target=run_command, args=(words, stderr))
+        words = [
+            "train",
+            str(tmp_path / "tiny.yaml"),
+            "--output-dir",
+            str(folder),
+            "--device",
+            "cpu",
+            *arguments,
+        ]
+        process = multiprocessing.get_context("fork").Process(
+            target=run_command, args=(words, stderr)
+        )
         process.start()
         return process
 
@@ -290,7 +338,10 @@ def test_processes_that_are_killed_and_stopped(make_config: MakeConfig, tmp_path
     process.join(60)
     assert process.exitcode == 143
     last = stderr.read_text().splitlines()[-1]
-    assert re.fullmatch(r"visionmtl: stopped at step \d+, saved; resume with --resume .*/run/checkpoints/last.pt", last)
+    assert re.fullmatch(
+        r"visionmtl: stopped at step \d+, saved; resume with --resume .*/run/checkpoints/last.pt",
+        last,
+    )
     end = time.monotonic() + 15
     while any(is_alive(worker) for worker in workers) and time.monotonic() < end:
         time.sleep(0.1)
@@ -316,4 +367,10 @@ def test_out_of_memory_comes_with_advice(
 
     monkeypatch.setattr(Trainer, "fit", fit)
     with pytest.raises(RunError, match=r"^CUDA out of memory.*trainer\.batch_size"):
-        train(make_config(), "tiny", output_dir=tmp_path / "run", device=torch.device("cpu"), console=Console())
+        train(
+            make_config(),
+            "tiny",
+            output_dir=tmp_path / "run",
+            device=torch.device("cpu"),
+            console=Console(),
+        )

@@ -12,12 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from visionmtl.config import Config
-from visionmtl.engine.build import build_model, build_parameter_groups, build_penalty, build_weighting
-from visionmtl.engine.data import build_dataset
+from visionmtl.config.schema import Config
+from visionmtl.engine.build import (
+    build_model,
+    build_parameter_groups,
+    build_penalty,
+    build_weighting,
+)
+from visionmtl.engine.datasets import build_dataset
 from visionmtl.engine.trainer import Trainer
-from visionmtl.models.folder import save_model
 from visionmtl.models.sharing.penalty import soft_sharing_penalty
+from visionmtl.zoo.folder import save_model
 
 MakeConfig = Callable[..., Config]
 MakeTrainer = Callable[..., Trainer]
@@ -29,7 +34,12 @@ def first_gradients(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[T
     step = trainer.optimizer.step
 
     def look(*args: Any) -> Any:
-        seen.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in trainer.model.parameters()])
+        seen.append(
+            [
+                torch.zeros_like(p) if p.grad is None else p.grad.clone()
+                for p in trainer.model.parameters()
+            ]
+        )
         return step(*args)
 
     monkeypatch.setattr(trainer.optimizer, "step", look)
@@ -49,7 +59,12 @@ def test_the_penalty_enters_the_gradient_once_per_step(
     parameters = list(pulled.model.parameters())
     penalty = soft_sharing_penalty("l2_distance", pulled.model.sharing)
     expected = torch.autograd.grad(0.5 * penalty, parameters, allow_unused=True)
-    pairs = zip(first_gradients(pulled, monkeypatch), first_gradients(alone, monkeypatch), expected, strict=True)
+    pairs = zip(
+        first_gradients(pulled, monkeypatch),
+        first_gradients(alone, monkeypatch),
+        expected,
+        strict=True,
+    )
     for ours, plain, extra in pairs:
         wanted = plain if extra is None else plain + extra
         torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5)
@@ -60,27 +75,38 @@ def test_the_penalty_is_logged_without_a_warning(make_trainer: MakeTrainer, tmp_
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         make_trainer(tmp_path / "run", sharing, "trainer.epochs=1").fit()
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert all(record["penalty"] > 0 for record in records if "loss" in record)
 
 
 def test_a_penalty_needs_two_tasks(make_config: MakeConfig) -> None:
-    config = make_config("model.sharing={type: independent, penalty: trace_norm}", "tasks=[depth]", "model.heads={}")
+    config = make_config(
+        "model.sharing={type: independent, penalty: trace_norm}", "tasks=[depth]", "model.heads={}"
+    )
     model = build_model(config, build_dataset(config, "train").tasks)
-    with pytest.raises(ValueError, match=r"^model.sharing.penalty: needs at least two tasks, the run has \['depth'\]$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^model.sharing.penalty: needs at least two tasks, the run has \['depth'\]$",
+    ):
         build_penalty(config, model)
 
 
 def test_options_of_the_scheme_reach_model_and_optimiser(make_config: MakeConfig) -> None:
     config = make_config(
-        "model.sharing={type: cross_stitch, alpha: 0.75, lr_scale: 7}", "optimizer.task_weight_decay={depth: 0.3}"
+        "model.sharing={type: cross_stitch, alpha: 0.75, lr_scale: 7}",
+        "optimizer.task_weight_decay={depth: 0.3}",
     )
     tasks = build_dataset(config, "train").tasks
     model = build_model(config, tasks)
     unit = model.sharing.unit_parameters()[0]
     assert unit[:, :, 0].tolist() == [[0.75, 0.25], [0.25, 0.75]]
     assert model.config["sharing_options"] == {"alpha": 0.75}
-    groups = {group["name"]: group for group in build_parameter_groups(config, model, build_weighting(config, tasks))}
+    groups = {
+        group["name"]: group
+        for group in build_parameter_groups(config, model, build_weighting(config, tasks))
+    }
     assert groups["units_no_decay"]["lr_scale"] == 7
     assert groups["new_depth"]["weight_decay"] == 0.3
 
@@ -88,20 +114,34 @@ def test_options_of_the_scheme_reach_model_and_optimiser(make_config: MakeConfig
 def test_weight_decay_of_a_task_that_is_not_there(make_config: MakeConfig) -> None:
     config = make_config("optimizer.task_weight_decay={normals: 0.3}")
     tasks = build_dataset(config, "train").tasks
-    with pytest.raises(ValueError, match=r"^optimizer.task_weight_decay: unknown tasks \['normals'\]"):
+    with pytest.raises(
+        ValueError, match=r"^optimizer.task_weight_decay: unknown tasks \['normals'\]"
+    ):
         build_parameter_groups(config, build_model(config, tasks), build_weighting(config, tasks))
 
 
-def test_a_run_starts_from_single_tasks_and_resumes_without_them(make_trainer: MakeTrainer, tmp_path: Path) -> None:
-    single = make_trainer(tmp_path / "single", "tasks=[depth]", "model.heads={depth: {channels: 8}}").model
+def test_a_run_starts_from_single_tasks_and_resumes_without_them(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    single = make_trainer(
+        tmp_path / "single", "tasks=[depth]", "model.heads={depth: {channels: 8}}"
+    ).model
     save_model(single, tmp_path / "depth")
-    options = "model.sharing={type: cross_stitch}", f"model.init_from={{depth: {tmp_path / 'depth'}}}"
+    options = (
+        "model.sharing={type: cross_stitch}",
+        f"model.init_from={{depth: {tmp_path / 'depth'}}}",
+    )
     trainer = make_trainer(tmp_path / "run", *options, "trainer.epochs=1")
     trunk, trained = trainer.model.sharing.trunk("depth"), single.sharing.trunk("depth")
     for own, there in zip(trunk, trained, strict=True):
-        assert all(torch.equal(p, q) for p, q in zip(own.parameters(), there.parameters(), strict=True))
+        assert all(
+            torch.equal(p, q) for p, q in zip(own.parameters(), there.parameters(), strict=True)
+        )
     trainer.fit()
     for file in (tmp_path / "depth").iterdir():
         file.unlink()
     last = tmp_path / "run" / "checkpoints" / "last.pt"
-    assert make_trainer(tmp_path / "run", *options, "trainer.epochs=1", resume=last).progress.epoch == 1
+    assert (
+        make_trainer(tmp_path / "run", *options, "trainer.epochs=1", resume=last).progress.epoch
+        == 1
+    )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from visionmtl.config import TrainerConfig
+from visionmtl.config.schema import TrainerConfig
 from visionmtl.engine.state import RunProgress
 
 

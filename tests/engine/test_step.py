@@ -11,7 +11,7 @@ from visionmtl import TaskSpec, create_model
 from visionmtl.balancing import BALANCERS
 from visionmtl.balancing.backward import Balance, Scope
 from visionmtl.data.batch import collate
-from visionmtl.data.rooms import RoomsDataset
+from visionmtl.data.rooms.dataset import RoomsDataset
 from visionmtl.engine.finite import FiniteCheck
 from visionmtl.engine.step import StepParts, losses_after, prepare, step_gradients
 from visionmtl.losses import Criterion
@@ -45,10 +45,16 @@ def make_parts(
 ) -> StepParts:
     torch.manual_seed(0)
     model = create_model("test_resnet", specs, decoder_channels=16)
-    balance = None if method is None else Balance(BALANCERS[method](), model, scope, 1, lambda tensors: None)
+    balance = (
+        None
+        if method is None
+        else Balance(BALANCERS[method](), model, scope, 1, lambda tensors: None)
+    )
     device = torch.device("cpu")
     finite = FiniteCheck([spec.name for spec in specs], device, immediate=False)
-    criterion = Criterion({spec.name: build_loss(spec, type=losses.get(spec.name)) for spec in specs})
+    criterion = Criterion(
+        {spec.name: build_loss(spec, type=losses.get(spec.name)) for spec in specs}
+    )
     learner = WEIGHTINGS[weighting](len(specs))
     halves = model.features, model.predict
     return StepParts(model, model, *halves, criterion, learner, balance, finite, device, bf16=bf16)
@@ -68,14 +74,20 @@ class Unchecked(FiniteCheck):
 
 
 @pytest.mark.parametrize(
-    ("method", "scope"), [(None, "features"), *((m, s) for m in ("sum", "pcgrad") for s in ("features", "parameters"))]
+    ("method", "scope"),
+    [(None, "features"), *((m, s) for m in ("sum", "pcgrad") for s in ("features", "parameters"))],
 )
 @pytest.mark.parametrize("position", range(max(len(kind.losses) for kind in TASKS.values())))
-def test_no_operator_of_a_step_makes_the_host_wait(position: int, method: str | None, scope: Scope) -> None:
+def test_no_operator_of_a_step_makes_the_host_wait(
+    position: int, method: str | None, scope: Scope
+) -> None:
     data = RoomsDataset(2, (64, 64))
     kinds = {spec.name: list(TASKS[spec.kind].losses) for spec in data.tasks}
     parts = make_parts(
-        data.tasks, {task: names[position % len(names)] for task, names in kinds.items()}, method=method, scope=scope
+        data.tasks,
+        {task: names[position % len(names)] for task, names in kinds.items()},
+        method=method,
+        scope=scope,
     )
     parts.finite = Unchecked(list(kinds), parts.device, immediate=False)
     batch = collate([data[0], data[1]], data.tasks)
@@ -98,11 +110,21 @@ def test_the_recorder_sees_what_waits() -> None:
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize(
     ("targets", "learns"),
-    [({}, False), ({"detection": BoxTarget(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))}, True)],
+    [
+        ({}, False),
+        ({"detection": BoxTarget(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))}, True),
+    ],
     ids=["not annotated", "annotated and empty"],
 )
-def test_a_batch_without_truth_teaches_nothing(targets: dict[str, Target], learns: bool, bf16: bool) -> None:
-    specs = [TaskSpec.semseg(["a", "b"]), TaskSpec.depth(), TaskSpec.normals(), TaskSpec.detection(["c"])]
+def test_a_batch_without_truth_teaches_nothing(
+    targets: dict[str, Target], learns: bool, bf16: bool
+) -> None:
+    specs = [
+        TaskSpec.semseg(["a", "b"]),
+        TaskSpec.depth(),
+        TaskSpec.normals(),
+        TaskSpec.detection(["c"]),
+    ]
     parts = make_parts(specs, {}, bf16)
     image = np.zeros((64, 64, 3), np.uint8)
     batch: Batch = collate([Sample(image, targets, "a"), Sample(image, {}, "b")], specs)
@@ -110,7 +132,9 @@ def test_a_batch_without_truth_teaches_nothing(targets: dict[str, Target], learn
     assert losses.dtype == torch.float32
     assert losses[:3].tolist() == [0.0, 0.0, 0.0]
     assert bool(losses[3] > 0) == learns
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parts.model.parameters() if p.grad is not None])
+    norm = torch.nn.utils.get_total_norm(
+        [p.grad for p in parts.model.parameters() if p.grad is not None]
+    )
     assert norm.isfinite()
     assert bool(norm > 0) == learns
 
@@ -127,7 +151,8 @@ def void_depth(data: RoomsDataset, absent: bool) -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("weighting", "method"), [("famo", None), ("gls", None), ("constant", "mgda"), ("gradnorm", "sum")]
+    ("weighting", "method"),
+    [("famo", None), ("gls", None), ("constant", "mgda"), ("gradnorm", "sum")],
 )
 def test_labels_without_a_valid_pixel_are_as_none(weighting: str, method: str | None) -> None:
     """A loss of 0 would rule what takes logarithms of losses, or the shortest gradient."""

@@ -17,16 +17,16 @@ import pytest
 import torch
 from rich.console import Console
 
+from visionmtl._errors import Interrupted, NonFiniteLossError, RunError
 from visionmtl.data.loader import make_loader
-from visionmtl.data.rooms import RoomsDataset
-from visionmtl.data.transforms import build_transform
-from visionmtl.engine.checkpoint import load_checkpoint, save_checkpoint
-from visionmtl.engine.data import open_folder
-from visionmtl.engine.errors import Interrupted, NonFiniteLossError, RunError
-from visionmtl.engine.evaluator import PictureCollector, evaluate
+from visionmtl.data.rooms.dataset import RoomsDataset
+from visionmtl.data.transforms.joint import build_transform
+from visionmtl.engine.datasets import open_folder
+from visionmtl.engine.evaluate import PictureCollector, evaluate
 from visionmtl.engine.step import forward_losses
 from visionmtl.engine.trainer import Trainer
 from visionmtl.types import Sample
+from visionmtl.zoo.checkpoints import load_checkpoint, save_checkpoint
 
 MakeTrainer = Callable[..., Trainer]
 AddDropout = Callable[[pytest.MonkeyPatch], None]
@@ -38,7 +38,12 @@ def cached_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = RoomsDataset.__getitem__
 
     def cached(self: RoomsDataset, index: int) -> Sample:
-        key = (tuple(spec.name for spec in self.tasks), self.size, str(self._drop_labels), self.sample_id(index))
+        key = (
+            tuple(spec.name for spec in self.tasks),
+            self.size,
+            str(self._drop_labels),
+            self.sample_id(index),
+        )
         if key not in ROOMS:
             ROOMS[key] = draw(self, index)
         return ROOMS[key]
@@ -60,9 +65,17 @@ def differences(a: Any, b: Any, key: str = "") -> list[str]:
     if isinstance(a, dict) and isinstance(b, dict):
         return [d for k in a | b for d in differences(a.get(k), b.get(k), f"{key}.{k}")]
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{key}.{i}")]
+        return [
+            d
+            for i, (x, y) in enumerate(zip(a, b, strict=True))
+            for d in differences(x, y, f"{key}.{i}")
+        ]
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        equal = a.dtype == b.dtype and a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
+        equal = (
+            a.dtype == b.dtype
+            and a.shape == b.shape
+            and bool(((a == b) | (a.isnan() & b.isnan())).all())
+        )
         return [] if equal else [key]
     both_nan = isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)
     return [] if a == b or both_nan else [key]
@@ -78,7 +91,9 @@ def assert_same_run(a: Path, b: Path, *but: str) -> None:
         assert [key for key in differences(one, two) if not key.startswith(allowed)] == []
 
 
-def stop_in_step(monkeypatch: pytest.MonkeyPatch, number: int, signum: int = signal.SIGTERM) -> None:
+def stop_in_step(
+    monkeypatch: pytest.MonkeyPatch, number: int, signum: int = signal.SIGTERM
+) -> None:
     """A signal comes while optimiser step ``number`` is computed."""
     real = Trainer._step
 
@@ -105,7 +120,9 @@ EXACT = (
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(make_config: Any, tmp_path_factory: pytest.TempPathFactory, add_dropout: AddDropout) -> Path:
+def uninterrupted(
+    make_config: Any, tmp_path_factory: pytest.TempPathFactory, add_dropout: AddDropout
+) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
     folder.mkdir()
     torch.set_num_threads(1)
@@ -129,7 +146,9 @@ def test_resume_is_exact(
     last = tmp_path / "checkpoints" / "last.pt"
     with monkeypatch.context() as patch:
         stop_in_step(patch, 7)
-        with pytest.raises(Interrupted, match=f"stopped at step 7, saved; resume with --resume {last}") as stop:
+        with pytest.raises(
+            Interrupted, match=f"stopped at step 7, saved; resume with --resume {last}"
+        ) as stop:
             make_trainer(tmp_path, *EXACT, f"data.workers={before}").fit()
     assert stop.value.exit_code == 143
     assert multiprocessing.active_children() == []
@@ -163,13 +182,20 @@ def test_resume_is_exact_with_every_memory(
 ) -> None:
     """Stopped in the third epoch, where dynamic weights have a past, and between two refreshes."""
     add_dropout(monkeypatch)
-    short = ("data.train.samples=8", "data.train.drop_labels={depth: 0.4}", "trainer.epochs=3", "logging.every=1")
+    short = (
+        "data.train.samples=8",
+        "data.train.drop_labels={depth: 0.4}",
+        "trainer.epochs=3",
+        "logging.every=1",
+    )
     make_trainer(tmp_path / "whole", *short, *options).fit()
     with monkeypatch.context() as patch:
         stop_in_step(patch, 9)
         with pytest.raises(Interrupted):
             make_trainer(tmp_path / "parts", *short, *options).fit()
-    make_trainer(tmp_path / "parts", *short, *options, resume=tmp_path / "parts/checkpoints/last.pt").fit()
+    make_trainer(
+        tmp_path / "parts", *short, *options, resume=tmp_path / "parts/checkpoints/last.pt"
+    ).fit()
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
     logged = [line for line in lines(tmp_path / "whole") if "loss" in line]
     assert len(logged) == 12
@@ -233,13 +259,20 @@ def test_crash_after_the_evaluation_logs_it_once(
     assert_same_run(tmp_path / "crashed", tmp_path / "whole")
 
 
-def test_a_finished_run_has_nothing_left_to_do(uninterrupted: Path, make_trainer: MakeTrainer) -> None:
+def test_a_finished_run_has_nothing_left_to_do(
+    uninterrupted: Path, make_trainer: MakeTrainer
+) -> None:
     before = lines(uninterrupted)
-    assert make_trainer(uninterrupted, *EXACT, resume=uninterrupted / "checkpoints/last.pt").fit() == {}
+    assert (
+        make_trainer(uninterrupted, *EXACT, resume=uninterrupted / "checkpoints/last.pt").fit()
+        == {}
+    )
     assert lines(uninterrupted) == before
 
 
-def test_changed_keys_are_listed(uninterrupted: Path, tmp_path: Path, make_trainer: MakeTrainer) -> None:
+def test_changed_keys_are_listed(
+    uninterrupted: Path, tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
     last = uninterrupted / "checkpoints" / "last.pt"
     changes = ("optimizer.lr=0.5", "model.decoder.channels=16", "tasks=[depth]")
     with pytest.raises(ValueError, match="made with another config") as caught:
@@ -265,7 +298,9 @@ def test_a_state_that_does_not_fit_is_refused_in_one_line(
     saved = load_checkpoint(uninterrupted / "checkpoints" / "last.pt")
     saved["model"].popitem()
     save_checkpoint(tmp_path / "other.pt", saved)
-    with pytest.raises(ValueError, match=r"other\.pt: does not fit this run.*Missing key") as caught:
+    with pytest.raises(
+        ValueError, match=r"other\.pt: does not fit this run.*Missing key"
+    ) as caught:
         make_trainer(tmp_path, *EXACT, resume=tmp_path / "other.pt")
     assert "\n" not in str(caught.value)
 
@@ -280,7 +315,10 @@ def test_other_data_is_refused(
 
 def test_what_is_no_training_checkpoint(tmp_path: Path, make_trainer: MakeTrainer) -> None:
     save_checkpoint(tmp_path / "x.pt", {"model": {}, "config": ""})
-    with pytest.raises(ValueError, match=r"x.pt: no training checkpoint of this version, it lacks data, limit_batches"):
+    with pytest.raises(
+        ValueError,
+        match=r"x.pt: no training checkpoint of this version, it lacks data, limit_batches",
+    ):
         make_trainer(tmp_path, resume=tmp_path / "x.pt")
 
 
@@ -291,18 +329,24 @@ def test_a_checkpoint_of_an_older_version_is_refused(
     saved = load_checkpoint(uninterrupted / "checkpoints" / "last.pt")
     del saved[key]
     save_checkpoint(tmp_path / "old.pt", saved)
-    with pytest.raises(ValueError, match=rf"old\.pt: no training checkpoint of this version, it lacks {key}$"):
+    with pytest.raises(
+        ValueError, match=rf"old\.pt: no training checkpoint of this version, it lacks {key}$"
+    ):
         make_trainer(tmp_path, *EXACT, resume=tmp_path / "old.pt")
 
 
-def test_more_epochs_continue_on_the_schedule_of_the_longer_run(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+def test_more_epochs_continue_on_the_schedule_of_the_longer_run(
+    tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
     make_trainer(tmp_path / "short").fit()
     last = tmp_path / "short" / "checkpoints" / "last.pt"
     longer = make_trainer(tmp_path / "short", "trainer.epochs=4", resume=last)
     fresh = make_trainer(tmp_path / "fresh", "trainer.epochs=4")
     fresh.schedule.set(12)
     assert longer.progress.step == 12
-    assert [g["lr"] for g in longer.optimizer.param_groups] == [g["lr"] for g in fresh.optimizer.param_groups]
+    assert [g["lr"] for g in longer.optimizer.param_groups] == [
+        g["lr"] for g in fresh.optimizer.param_groups
+    ]
     longer.fit()
     assert longer.progress.epoch == 4
     rates = {line["step"]: line["lr"] for line in lines(tmp_path / "short") if "lr" in line}
@@ -311,14 +355,18 @@ def test_more_epochs_continue_on_the_schedule_of_the_longer_run(tmp_path: Path, 
     assert rates[24] == pytest.approx(1e-5)
 
 
-def test_fewer_epochs(tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_epochs(
+    tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     last = tmp_path / "checkpoints" / "last.pt"
     long = ("trainer.epochs=5", "trainer.eval_every=4")
     with monkeypatch.context() as patch:
         stop_in_step(patch, 13)
         with pytest.raises(Interrupted):
             make_trainer(tmp_path, *long).fit()
-    with pytest.raises(ValueError, match=r"trainer.epochs: .*last.pt is in epoch 3 already, cannot stop after 2"):
+    with pytest.raises(
+        ValueError, match=r"trainer.epochs: .*last.pt is in epoch 3 already, cannot stop after 2"
+    ):
         make_trainer(tmp_path, *long, "trainer.epochs=2", resume=last)
     make_trainer(tmp_path, *long, "trainer.epochs=3", resume=last).fit()
     assert [line["epoch"] for line in lines(tmp_path) if line["split"] == "val"] == [3]
@@ -332,7 +380,9 @@ def test_resume_in_another_folder_has_a_best_checkpoint_of_its_own(
     assert [line["split"] for line in lines(tmp_path)] == ["val"]
 
 
-def poison(monkeypatch: pytest.MonkeyPatch, *steps: int, task: int = 1, gradient: bool = False) -> None:
+def poison(
+    monkeypatch: pytest.MonkeyPatch, *steps: int, task: int = 1, gradient: bool = False
+) -> None:
     """The loss of a task, or only its gradient, is NaN in the last micro-batch of these attempts at a step."""
     calls = []
 
@@ -343,7 +393,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, *steps: int, task: int = 1, gradient
             return losses
         factor = torch.ones(2)
         factor[task] = math.inf if gradient else math.nan
-        return losses + (losses * factor - losses * factor).nan_to_num(0) if gradient else losses * factor
+        return (
+            losses + (losses * factor - losses * factor).nan_to_num(0)
+            if gradient
+            else losses * factor
+        )
 
     monkeypatch.setattr("visionmtl.engine.step.forward_losses", forward)
 
@@ -353,7 +407,10 @@ def test_a_bad_loss_is_named_and_nothing_is_overwritten(
 ) -> None:
     poison(monkeypatch, 5)
     trainer = make_trainer(tmp_path, "trainer.accumulate=2", "data.train.samples=16")
-    with pytest.raises(NonFiniteLossError, match=r"step 5: loss of depth is nan; samples: rooms-0-\d+, rooms-0-\d+$"):
+    with pytest.raises(
+        NonFiniteLossError,
+        match=r"step 5: loss of depth is nan; samples: rooms-0-\d+, rooms-0-\d+$",
+    ):
         trainer.fit()
     saved = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
     assert saved["progress"]["step"] == 4
@@ -366,7 +423,10 @@ def test_a_bad_loss_after_the_step_does_not_reach_the_weighting(
 ) -> None:
     poison(monkeypatch, 1)  # the second forward pass
     trainer = make_trainer(tmp_path, "weighting={type: famo}", f"trainer.nonfinite={nonfinite}")
-    with pytest.raises(NonFiniteLossError, match=r"^step 1: loss of depth is nan; samples: rooms-0-\d+, rooms-0-\d+$"):
+    with pytest.raises(
+        NonFiniteLossError,
+        match=r"^step 1: loss of depth is nan; samples: rooms-0-\d+, rooms-0-\d+$",
+    ):
         trainer.fit()
     assert all(torch.isfinite(p).all() for p in trainer.parameters)
     assert trainer.parts.weighting.state_dict()["logits"].tolist() == [0.0, 0.0]
@@ -375,8 +435,13 @@ def test_a_bad_loss_after_the_step_does_not_reach_the_weighting(
 
 def snapshot(trainer: Trainer) -> dict[str, Any]:
     state = trainer.state.state_dict()
-    kept = {key: state[key] for key in ("model", "ema", "optimizer", "weighting", "window", "epoch_losses")}
-    clone: dict[str, Any] = torch.utils._pytree.tree_map(lambda x: x.clone() if torch.is_tensor(x) else x, kept)
+    kept = {
+        key: state[key]
+        for key in ("model", "ema", "optimizer", "weighting", "window", "epoch_losses")
+    }
+    clone: dict[str, Any] = torch.utils._pytree.tree_map(
+        lambda x: x.clone() if torch.is_tensor(x) else x, kept
+    )
     return clone
 
 
@@ -385,7 +450,12 @@ def test_skip_leaves_no_trace(
     gradient: bool, tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = io.StringIO()
-    options = ("trainer.nonfinite=skip", "trainer.accumulate=2", "trainer.ema=0.9", "data.train.samples=16")
+    options = (
+        "trainer.nonfinite=skip",
+        "trainer.accumulate=2",
+        "trainer.ema=0.9",
+        "data.train.samples=16",
+    )
     trainer = make_trainer(tmp_path, *options, console=Console(file=file))
     poison(monkeypatch, 3, gradient=gradient)
     real, states = Trainer._step, []
@@ -412,7 +482,12 @@ def test_skip_leaves_no_trace(
 def test_skips_are_capped_over_restarts(
     tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("trainer.nonfinite=skip", "trainer.max_skipped=2", "trainer.accumulate=2", "data.train.samples=16")
+    options = (
+        "trainer.nonfinite=skip",
+        "trainer.max_skipped=2",
+        "trainer.accumulate=2",
+        "data.train.samples=16",
+    )
     with monkeypatch.context() as patch:
         poison(patch, 1, 2)
         stop_in_step(patch, 2)
@@ -421,7 +496,9 @@ def test_skips_are_capped_over_restarts(
     trainer = make_trainer(tmp_path, *options, resume=tmp_path / "checkpoints/last.pt")
     assert trainer.progress.skipped == 2
     poison(monkeypatch, 1)
-    with pytest.raises(NonFiniteLossError, match=r"loss of depth is nan; .*\(trainer.max_skipped is 2\)"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"loss of depth is nan; .*\(trainer.max_skipped is 2\)"
+    ):
         trainer.fit()
 
 
@@ -432,7 +509,9 @@ def test_labels_for_some_samples_only(tmp_path: Path, make_trainer: MakeTrainer)
     annotated = sum("depth" in trainer.train_set[i].targets for i in range(12))
     assert 0 < annotated < 12
     assert [line["samples"] for line in epochs] == [{"semseg": 12, "depth": annotated}] * 2
-    assert all(line["epoch_loss"]["depth"] > 0.1 for line in epochs)  # the mean is over batches with truth
+    assert all(
+        line["epoch_loss"]["depth"] > 0.1 for line in epochs
+    )  # the mean is over batches with truth
 
 
 def test_a_task_without_any_label(tmp_path: Path, make_trainer: MakeTrainer) -> None:
@@ -444,16 +523,26 @@ def test_a_task_without_any_label(tmp_path: Path, make_trainer: MakeTrainer) -> 
     assert results["samples"] == {"total": 3, "semseg": 3, "depth": 0}
     logged = lines(tmp_path)
     assert all("depth" not in line["loss"] for line in logged if "loss" in line)
-    assert {line["samples"]["depth"] for line in logged if line["split"] == "train" and "samples" in line} == {0}
+    assert {
+        line["samples"]["depth"]
+        for line in logged
+        if line["split"] == "train" and "samples" in line
+    } == {0}
     val = [line for line in logged if line["split"] == "val"]
     assert all(line["depth"]["rmse"] is None for line in val)
-    assert [line["score"] for line in val] == [pytest.approx(line["semseg"]["miou"]) for line in val]
+    assert [line["score"] for line in val] == [
+        pytest.approx(line["semseg"]["miou"]) for line in val
+    ]
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
 
 
-def test_no_label_at_all_still_gives_a_best_checkpoint(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+def test_no_label_at_all_still_gives_a_best_checkpoint(
+    tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
     none = "{semseg: 1.0, depth: 1.0}"
-    trainer = make_trainer(tmp_path, f"data.train.drop_labels={none}", f"data.val.drop_labels={none}")
+    trainer = make_trainer(
+        tmp_path, f"data.train.drop_labels={none}", f"data.val.drop_labels={none}"
+    )
     trainer.fit()
     best = load_checkpoint(tmp_path / "checkpoints" / "best.pt")
     assert best["progress"]["epoch"] == 2
@@ -462,7 +551,9 @@ def test_no_label_at_all_still_gives_a_best_checkpoint(tmp_path: Path, make_trai
     assert [line["score"] for line in lines(tmp_path) if line["split"] == "val"] == [None, None]
 
 
-def test_best_is_kept(tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_is_kept(
+    tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scores = iter([math.nan, 5.0, math.nan, 7.0, 6.0])
     monkeypatch.setattr("visionmtl.engine.trainer.validation_score", lambda *args: next(scores))
     kept = []
@@ -478,14 +569,18 @@ def test_best_is_kept(tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: py
     assert kept == [1, 2, 4]
 
 
-def test_the_last_accumulation_of_an_epoch_may_be_shorter(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+def test_the_last_accumulation_of_an_epoch_may_be_shorter(
+    tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
     trainer = make_trainer(tmp_path, "trainer.accumulate=4")  # 6 batches: 4 and 2
     trainer.fit()
     assert trainer.progress.step == 4
     assert max(group["lr"] for group in trainer.optimizer.param_groups) == pytest.approx(1e-5)
 
 
-def test_checkpoints_in_mid_epoch(tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_in_mid_epoch(
+    tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     saved = []
     real = Trainer._save
 
@@ -537,13 +632,22 @@ def test_what_is_printed(tmp_path: Path, make_trainer: MakeTrainer) -> None:
         warnings.simplefilter("error")
         make_trainer(tmp_path, console=Console(file=file, width=40)).fit()
     train, val, *_ = file.getvalue().splitlines()
-    assert re.fullmatch(r"epoch 1/2  train loss  semseg \d\.\d{3}  depth \d\.\d{3}  \d+\.\d images/s", train)
-    assert re.fullmatch(r"epoch 1/2  score \d+\.\d\d  semseg miou \d+\.\d{3}  depth rmse \d+\.\d{3}", val)
+    assert re.fullmatch(
+        r"epoch 1/2  train loss  semseg \d\.\d{3}  depth \d\.\d{3}  \d+\.\d images/s", train
+    )
+    assert re.fullmatch(
+        r"epoch 1/2  score \d+\.\d\d  semseg miou \d+\.\d{3}  depth rmse \d+\.\d{3}", val
+    )
     assert len(file.getvalue().splitlines()) == 4
 
 
 def test_what_is_logged_of_the_gradients(tmp_path: Path, make_trainer: MakeTrainer) -> None:
-    options = ("trainer.epochs=1", "tasks=[semseg, depth, normals]", "model.heads={}", "weighting.weights={depth: 2}")
+    options = (
+        "trainer.epochs=1",
+        "tasks=[semseg, depth, normals]",
+        "model.heads={}",
+        "weighting.weights={depth: 2}",
+    )
     trainer = make_trainer(tmp_path, *options, "balancing={type: sum, scope: features}")
     trainer.fit()
     logged = [line for line in lines(tmp_path) if "loss" in line]
@@ -563,14 +667,20 @@ def test_what_is_logged(tmp_path: Path, make_trainer: MakeTrainer) -> None:
     assert [(line["split"], line["step"], line["epoch"]) for line in lines(tmp_path)][:5] == [
         ("train", 2, 0), ("train", 4, 0), ("train", 6, 0), ("train", 6, 1), ("val", 6, 1)
     ]  # fmt: skip
-    speeds = [json.loads(s) for s in (tmp_path / "metrics.jsonl").read_text().splitlines() if '"speed"' in s]
+    speeds = [
+        json.loads(s)
+        for s in (tmp_path / "metrics.jsonl").read_text().splitlines()
+        if '"speed"' in s
+    ]
     assert [line["images_per_second"] > 0 for line in speeds] == [True, True]
     assert sorted(os.listdir(tmp_path / "pictures")) == ["epoch_0001.jpg", "epoch_0002.jpg"]
     assert len(list((tmp_path / "tensorboard").glob("events*"))) == 1
 
 
 def test_bf16(tmp_path: Path, make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(tmp_path, "trainer.precision=bf16", "trainer.channels_last=true", "trainer.clip_grad=null")
+    trainer = make_trainer(
+        tmp_path, "trainer.precision=bf16", "trainer.channels_last=true", "trainer.clip_grad=null"
+    )
     trainer.fit()
     assert all(torch.isfinite(p).all() for p in trainer.parameters)
     assert not any(key.startswith("_orig_mod") for key in trainer.model.state_dict())
@@ -618,13 +728,23 @@ def test_tasks_of_a_mixture_are_counted_apart(
 ) -> None:
     for sampling, expected in (("size", (10, 6)), ("even", (8, 8)), ("temperature", (9, 7))):
         folder = tmp_path / sampling
-        make_trainer(folder, *mixture, f"data.sampling={sampling}", "trainer.epochs=1", "trainer.batch_size=4").fit()
-        (epoch,) = [line for line in lines(folder) if "samples" in line and line["split"] == "train"]
+        make_trainer(
+            folder,
+            *mixture,
+            f"data.sampling={sampling}",
+            "trainer.epochs=1",
+            "trainer.batch_size=4",
+        ).fit()
+        (epoch,) = [
+            line for line in lines(folder) if "samples" in line and line["split"] == "train"
+        ]
         assert epoch["samples"] == dict(zip(("semseg", "depth"), expected, strict=True))
         assert epoch["epoch_loss"].keys() == {"semseg", "depth"}
 
 
-def test_what_is_printed_of_a_mixture(mixture: tuple[str, ...], tmp_path: Path, make_trainer: MakeTrainer) -> None:
+def test_what_is_printed_of_a_mixture(
+    mixture: tuple[str, ...], tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
     file = io.StringIO()
     options = ("data.sampling=even", "trainer.epochs=1")
     make_trainer(tmp_path, *mixture, *options, console=Console(file=file), limit_batches=1).fit()
@@ -633,10 +753,18 @@ def test_what_is_printed_of_a_mixture(mixture: tuple[str, ...], tmp_path: Path, 
 
 
 def test_a_step_without_a_task_says_nothing_of_its_gradient(
-    mixture: tuple[str, ...], tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+    mixture: tuple[str, ...],
+    tmp_path: Path,
+    make_trainer: MakeTrainer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With one sample per step the other task is always absent: its row is nan, and the balancer sees one task."""
-    options = ("trainer.epochs=1", "trainer.batch_size=1", "balancing={type: pcgrad}", "logging.every=1")
+    options = (
+        "trainer.epochs=1",
+        "trainer.batch_size=1",
+        "balancing={type: pcgrad}",
+        "logging.every=1",
+    )
     trainer = make_trainer(tmp_path, *mixture, *options)
     real, seen = Trainer._step, []
 
@@ -659,9 +787,10 @@ def test_a_step_without_a_task_says_nothing_of_its_gradient(
         assert gramian[:, absent].isnan().all()
         assert weights[present] == 1
     logged = [line for line in lines(tmp_path) if "loss" in line]
-    assert [list(line["loss"]) == list(line["gradient_norm"]) and len(line["loss"]) == 1 for line in logged] == [
-        True
-    ] * 16
+    assert [
+        list(line["loss"]) == list(line["gradient_norm"]) and len(line["loss"]) == 1
+        for line in logged
+    ] == [True] * 16
     assert {task for line in logged for task in line["loss"]} == {"semseg", "depth"}
     assert all(line["gradient_cosine"] == {} and "conflict" not in line for line in logged)
     assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
@@ -671,16 +800,28 @@ def test_a_head_stays_as_it_is_in_steps_without_its_task(
     mixture: tuple[str, ...], tmp_path: Path, make_trainer: MakeTrainer
 ) -> None:
     """Its gradient is exactly zero, so plain gradient descent does not touch it."""
-    options = ("optimizer={name: sgd, weight_decay: 0.0}", "trainer.epochs=1", "schedule={warmup_epochs: 0.0}")
-    trainer = make_trainer(tmp_path, *mixture, *options, "data.sets.1.train='train[:1]'", "balancing={type: pcgrad}")
+    options = (
+        "optimizer={name: sgd, weight_decay: 0.0}",
+        "trainer.epochs=1",
+        "schedule={warmup_epochs: 0.0}",
+    )
+    trainer = make_trainer(
+        tmp_path, *mixture, *options, "data.sets.1.train='train[:1]'", "balancing={type: pcgrad}"
+    )
     (batch,) = [b for b in trainer.train_loader if b.annotated["depth"]]
     start = {name: value.clone() for name, value in trainer.model.heads["depth"].named_parameters()}
     others = [b for b in trainer.train_loader if b.sample_ids != batch.sample_ids]
     for other in others:
         trainer._step([other], [list(other.annotated.values())])
-    assert all(torch.equal(value, start[name]) for name, value in trainer.model.heads["depth"].named_parameters())
+    assert all(
+        torch.equal(value, start[name])
+        for name, value in trainer.model.heads["depth"].named_parameters()
+    )
     trainer._step([batch], [list(batch.annotated.values())])
-    assert not all(torch.equal(value, start[name]) for name, value in trainer.model.heads["depth"].named_parameters())
+    assert not all(
+        torch.equal(value, start[name])
+        for name, value in trainer.model.heads["depth"].named_parameters()
+    )
 
 
 def test_evaluation_gives_each_task_the_samples_of_its_sets(
@@ -694,16 +835,22 @@ def test_evaluation_gives_each_task_the_samples_of_its_sets(
     for source in trainer.config.data.sets:
         data = open_folder(source.root, "val")
         (spec,) = data.tasks
-        loader, _ = make_loader(data, data.tasks, build_transform(data.tasks, []), batch_size=1, train=False)
+        loader, _ = make_loader(
+            data, data.tasks, build_transform(data.tasks, []), batch_size=1, train=False
+        )
         alone = evaluate(trainer.evaluated_model, loader, torch.device("cpu"), tasks=data.tasks)
         assert alone is not None
         numbers = {key: value for key, value in alone[spec.name].items() if key != "per_class"}
         assert numbers == pytest.approx({key: results[spec.name][key] for key in numbers}, rel=1e-4)
 
 
-def test_sizes_of_batches_in_training_and_evaluation(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+def test_sizes_of_batches_in_training_and_evaluation(
+    tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
     sizes: list[tuple[int, int]] = []
-    for i, options in enumerate(((), ("trainer.eval_batch_size=3",), ("trainer.eval_batch_size=1",))):
+    for i, options in enumerate(
+        ((), ("trainer.eval_batch_size=3",), ("trainer.eval_batch_size=1",))
+    ):
         trainer = make_trainer(tmp_path / str(i), *options)
         sizes.append((len(trainer.train_loader), len(trainer.val_loader)))
     assert sizes == [(6, 2), (6, 1), (6, 3)]  # 12 and 3 samples, batches of 2
@@ -729,5 +876,7 @@ def test_data_sets_with_other_classes_share_a_head(
     assert results["semseg"]["num_classes_present"] == 5
     assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
     smoothing = "losses={semseg: {type: cross_entropy, label_smoothing: 0.1}}"
-    with pytest.raises(ValueError, match=r"losses\.semseg\.label_smoothing: must be 0, set .streets. lacks classes"):
+    with pytest.raises(
+        ValueError, match=r"losses\.semseg\.label_smoothing: must be 0, set .streets. lacks classes"
+    ):
         make_trainer(tmp_path / "c", *options, smoothing).fit()

@@ -50,7 +50,9 @@ STATISTIC: dict[str, TaskLoss] = {
 }
 exact = pytest.mark.parametrize("loss", EXACT.values(), ids=EXACT)
 statistic = pytest.mark.parametrize("loss", STATISTIC.values(), ids=STATISTIC)
-every = pytest.mark.parametrize("loss", [*EXACT.values(), *STATISTIC.values()], ids=[*EXACT, *STATISTIC])
+every = pytest.mark.parametrize(
+    "loss", [*EXACT.values(), *STATISTIC.values()], ids=[*EXACT, *STATISTIC]
+)
 splits = pytest.mark.parametrize("split", [(2, 1, 3), (1, 1, 1, 1, 1, 1), (5, 1)], ids=str)
 
 
@@ -70,17 +72,29 @@ def make_case(loss: TaskLoss, seed: int = 0) -> tuple[Prediction, Targets, list[
     if isinstance(loss, FCOSLoss):
         points, strides = image_points(SIZE, torch.device("cpu"))
         shape = (6, len(points))
-        logits, centerness = (torch.randn(*shape, *n, generator=rng).double().requires_grad_() for n in ((K,), ()))
+        logits, centerness = (
+            torch.randn(*shape, *n, generator=rng).double().requires_grad_() for n in ((K,), ())
+        )
         distances = (torch.rand(*shape, 4, generator=rng) * 30 + 1).double().requires_grad_()
         output = DetectionOutput(logits, distances, centerness, points, strides, SIZE)
         return output, make_boxes(rng), [logits, distances, centerness]
-    valid = torch.rand(6, 7, 8, generator=rng) < torch.tensor([0.1, 0.9, 0.0, 0.5, 1.0, 0.3]).view(-1, 1, 1)
+    valid = torch.rand(6, 7, 8, generator=rng) < torch.tensor([0.1, 0.9, 0.0, 0.5, 1.0, 0.3]).view(
+        -1, 1, 1
+    )
     if isinstance(loss, CrossEntropyLoss):
-        prediction, value = torch.randn(6, K, 7, 8, generator=rng), torch.randint(0, K, (6, 7, 8), generator=rng).byte()
+        prediction, value = (
+            torch.randn(6, K, 7, 8, generator=rng),
+            torch.randint(0, K, (6, 7, 8), generator=rng).byte(),
+        )
     elif isinstance(loss, BalancedBCELoss):
-        prediction, value = torch.randn(6, 1, 7, 8, generator=rng), torch.randint(0, 2, (6, 7, 8), generator=rng).byte()
+        prediction, value = (
+            torch.randn(6, 1, 7, 8, generator=rng),
+            torch.randint(0, 2, (6, 7, 8), generator=rng).byte(),
+        )
     elif isinstance(loss, CosineNormalsLoss | AngularNormalsLoss):
-        prediction, value = (F.normalize(torch.randn(6, 3, 7, 8, generator=rng).double(), dim=1) for _ in range(2))
+        prediction, value = (
+            F.normalize(torch.randn(6, 3, 7, 8, generator=rng).double(), dim=1) for _ in range(2)
+        )
     else:
         prediction, value = (torch.rand(6, 1, 7, 8, generator=rng) * 9 + 0.5 for _ in range(2))
     prediction = prediction.double().requires_grad_()
@@ -94,7 +108,9 @@ def cut(prediction: Any, targets: Any, split: tuple[int, ...]) -> list[tuple[Any
         own = slice(start, start + length)
         start += length
         if isinstance(targets, BoxTargets):
-            values = {n: getattr(prediction, n)[own] for n in ("class_logits", "distances", "centerness")}
+            values = {
+                n: getattr(prediction, n)[own] for n in ("class_logits", "distances", "centerness")
+            }
             truth: Any = BoxTargets(targets.boxes[own], targets.labels[own], targets.annotated[own])
             parts.append((replace(prediction, **values), truth))
         else:
@@ -138,7 +154,9 @@ def test_losses_with_batch_statistics_are_averaged(loss: TaskLoss, split: tuple[
     value = torch.stack([loss(*part, counts) for part in parts]).sum()
     assert isinstance(targets, DenseTargets)
     shares = [truth.valid.sum() / targets.valid.sum() for _, truth in parts]
-    expected = torch.stack([share * loss(*part) for share, part in zip(shares, parts, strict=True)]).sum()
+    expected = torch.stack(
+        [share * loss(*part) for share, part in zip(shares, parts, strict=True)]
+    ).sum()
     assert expected > 0
     assert_equal(value, expected, leaves)
 
@@ -150,7 +168,10 @@ def test_own_counts_are_the_default(loss: TaskLoss) -> None:
     counts = loss.counts(ready)
     assert counts.dtype == torch.float32
     assert counts.shape == (loss.num_counts,)
-    expected, values = loss(prediction, targets), [loss(prediction, ready, counts), loss(prediction, ready)]
+    expected, values = (
+        loss(prediction, targets),
+        [loss(prediction, ready, counts), loss(prediction, ready)],
+    )
     grads = torch.autograd.grad(expected, leaves)
     for value in values:
         assert value.item() == expected.item()
@@ -185,7 +206,9 @@ def test_counting_waits_for_nothing(loss: TaskLoss) -> None:
     """On the meta device there are no values: any step that has to read one on the host raises."""
     with torch.device("meta"):
         boxes = [torch.rand(n, 4) for n in (0, 3)]
-        dense = DenseTargets(torch.zeros(2, 4, 4).byte(), torch.zeros(2, 4, 4).bool(), torch.zeros(2).bool())
+        dense = DenseTargets(
+            torch.zeros(2, 4, 4).byte(), torch.zeros(2, 4, 4).bool(), torch.zeros(2).bool()
+        )
         classes = [torch.zeros(len(b), dtype=torch.long) for b in boxes]
     targets = BoxTargets(boxes, classes, [True, False]) if isinstance(loss, FCOSLoss) else dense
     moved = CrossEntropyLoss(K, WEIGHTS).to("meta") if isinstance(loss, CrossEntropyLoss) else loss
@@ -199,11 +222,21 @@ def test_counting_waits_for_nothing(loss: TaskLoss) -> None:
 def test_no_value_is_read_on_the_host(loss: TaskLoss, known: bool) -> None:
     """Forward or backward: on a GPU the host would wait there. (Derivatives do it too, that of prod() for one.)"""
     prediction, targets, _ = make_case(loss)
-    if known and isinstance(loss, CrossEntropyLoss | FCOSLoss) and not getattr(loss, "label_smoothing", 0.0):
+    if (
+        known
+        and isinstance(loss, CrossEntropyLoss | FCOSLoss)
+        and not getattr(loss, "label_smoothing", 0.0)
+    ):
         targets.known = torch.ones(6, K, dtype=torch.bool)
     ready = loss.prepare(targets, SIZE)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         loss(prediction, ready, loss.counts(ready)).backward()
     calls = {event.name for event in profile.events()}
     assert any(name.endswith("Backward0") for name in calls)
-    assert not calls & {"aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal"}
+    assert not calls & {
+        "aten::item",
+        "aten::_local_scalar_dense",
+        "aten::nonzero",
+        "aten::is_nonzero",
+        "aten::equal",
+    }

@@ -18,7 +18,9 @@ def make_targets(value: torch.Tensor, annotated: bool = True) -> DenseTargets:
 
 
 def test_losses_are_stacked_in_task_order() -> None:
-    criterion = Criterion({"train": DepthL1Loss(), "normals": CosineNormalsLoss(), "depth": DepthL1Loss()})
+    criterion = Criterion(
+        {"train": DepthL1Loss(), "normals": CosineNormalsLoss(), "depth": DepthL1Loss()}
+    )
     up = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1)
     predictions = {
         "depth": torch.full((1, 1, 1, 1), 3.0),
@@ -85,8 +87,13 @@ def merged(batches: list[Batch]) -> Batch:
     targets = {}
     for task in batches[0].targets:
         parts: list[Any] = [batch.targets[task] for batch in batches]
-        fields = [[getattr(part, name) for part in parts] for name in vars(parts[0]) if name != "known"]
-        joined = [list(chain(*field)) if isinstance(field[0], list) else torch.cat(field) for field in fields]
+        fields = [
+            [getattr(part, name) for part in parts] for name in vars(parts[0]) if name != "known"
+        ]
+        joined = [
+            list(chain(*field)) if isinstance(field[0], list) else torch.cat(field)
+            for field in fields
+        ]
         targets[task] = type(parts[0])(*joined)
     return Batch(torch.cat([batch.images for batch in batches]), targets, ["a", "b"] * len(batches))
 
@@ -109,8 +116,14 @@ def test_parts_of_four_tasks_add_up() -> None:
             "detection": FCOSLoss(1),
         }
     )
-    batches = [make_batch(0, 0.2, [3, None]), make_batch(1, 0.0, [None, None]), make_batch(2, 0.9, [1, 0])]
-    weight = torch.randn(7, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64).requires_grad_()
+    batches = [
+        make_batch(0, 0.2, [3, None]),
+        make_batch(1, 0.0, [None, None]),
+        make_batch(2, 0.9, [1, 0]),
+    ]
+    weight = torch.randn(
+        7, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    ).requires_grad_()
     targets = [criterion.prepare(batch) for batch in batches]
     assert isinstance(targets[0]["detection"], PointTargets)
     counts = torch.stack([criterion.counts(of_part) for of_part in targets]).sum(0)

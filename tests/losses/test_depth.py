@@ -55,19 +55,29 @@ def test_berhu_gradient_ignores_the_threshold() -> None:
     assert prediction.grad.flatten().tolist() == pytest.approx([1 / 3, 1 / 3, -5 / 3])
 
 
-@pytest.mark.parametrize(("variance_focus", "alpha"), [(0.85, 10.0), (0.5, 1.0), (0.0, 2.0), (1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("variance_focus", "alpha"), [(0.85, 10.0), (0.5, 1.0), (0.0, 2.0), (1.0, 1.0)]
+)
 def test_silog_equals_numpy(variance_focus: float, alpha: float) -> None:
     prediction, targets = random_case()
     valid = targets.valid.numpy()
-    d = np.log(prediction[:, 0].double().numpy()[valid]) - np.log(targets.value[:, 0].double().numpy()[valid])
+    d = np.log(prediction[:, 0].double().numpy()[valid]) - np.log(
+        targets.value[:, 0].double().numpy()[valid]
+    )
     expected = alpha * np.sqrt((d**2).mean() - variance_focus * d.mean() ** 2)
-    assert SILogLoss(variance_focus, alpha)(prediction, targets).item() == pytest.approx(expected, rel=1e-5)
+    assert SILogLoss(variance_focus, alpha)(prediction, targets).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_silog_ignores_scale_at_full_focus() -> None:
     _, targets = random_case()
-    assert SILogLoss(variance_focus=1.0)(3 * targets.value, targets).item() == pytest.approx(0.0, abs=1e-4)
-    assert SILogLoss(variance_focus=0.0, alpha=1.0)(3 * targets.value, targets).item() == pytest.approx(math.log(3))
+    assert SILogLoss(variance_focus=1.0)(3 * targets.value, targets).item() == pytest.approx(
+        0.0, abs=1e-4
+    )
+    assert SILogLoss(variance_focus=0.0, alpha=1.0)(
+        3 * targets.value, targets
+    ).item() == pytest.approx(math.log(3))
 
 
 def test_silog_survives_depths_that_are_not_positive() -> None:
@@ -83,7 +93,9 @@ def test_silog_survives_depths_that_are_not_positive() -> None:
 def test_nothing_valid_is_zero_with_zero_gradient(loss: nn.Module) -> None:
     prediction, targets = random_case()
     prediction.requires_grad_()
-    value = loss(prediction, make_targets(targets.value * math.nan, torch.zeros_like(targets.valid)))
+    value = loss(
+        prediction, make_targets(targets.value * math.nan, torch.zeros_like(targets.valid))
+    )
     value.backward()
     assert value.item() == 0.0
     assert prediction.grad is not None
@@ -127,7 +139,9 @@ def test_perfect_prediction_is_zero_with_finite_gradient(loss: nn.Module) -> Non
 @pytest.mark.parametrize("loss", [DepthL1Loss(), SILogLoss()], ids=["l1", "silog"])
 def test_gradient(loss: nn.Module) -> None:
     prediction, targets = random_case()
-    assert torch.autograd.gradcheck(lambda p: loss(p, targets), prediction.double().requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda p: loss(p, targets), prediction.double().requires_grad_()
+    )
 
 
 @each_loss

@@ -49,7 +49,9 @@ def no_boxes() -> tuple[Tensor, Tensor]:
 
 
 def make_targets(*images: tuple[Tensor, Tensor], annotated: list[bool] | None = None) -> BoxTargets:
-    return BoxTargets([b for b, _ in images], [c for _, c in images], annotated or [True] * len(images))
+    return BoxTargets(
+        [b for b, _ in images], [c for _, c in images], annotated or [True] * len(images)
+    )
 
 
 def gradients(output: DetectionOutput) -> list[Tensor]:
@@ -72,7 +74,10 @@ def slow_match(boxes: Tensor, labels: Tensor, radius: float) -> list[Match | Non
         for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist(), strict=True):
             sides = (x - x1, y - y1, x2 - x, y2 - y)
             inside = min(sides) > 0
-            central = abs(x - (x1 + x2) / 2) < radius * stride and abs(y - (y1 + y2) / 2) < radius * stride
+            central = (
+                abs(x - (x1 + x2) / 2) < radius * stride
+                and abs(y - (y1 + y2) / 2) < radius * stride
+            )
             low, high = ranges[int(stride)]
             area = (x2 - x1) * (y2 - y1)
             if inside and central and low < max(sides) <= high and area < smallest:
@@ -106,7 +111,10 @@ def slow_loss(output: DetectionOutput, targets: BoxTargets, radius: float = 1.5)
             left, top, right, bottom = match[1:]
             c = math.sqrt(min(left, right) / max(left, right) * min(top, bottom) / max(top, bottom))
             corners = torch.tensor([-1.0, -1.0, 1.0, 1.0])
-            predicted, truth = output.distances[i, a].detach() * corners, torch.tensor(match[1:]) * corners
+            predicted, truth = (
+                output.distances[i, a].detach() * corners,
+                torch.tensor(match[1:]) * corners,
+            )
             box += c * (1 - generalized_box_iou(predicted[None], truth[None]).item())
             weight += c
             q = sigmoid(output.centerness[i, a].item())
@@ -132,7 +140,11 @@ def test_matching_equals_the_slow_loop(n: int, radius: float, on_grid: bool) -> 
 
 def test_a_box_is_matched_on_the_level_of_its_size() -> None:
     points, strides = make_points()
-    for side, stride in ((40.0, 8), (100.0, 8), (128.0, 16)):  # half a side plus what the point is off the centre
+    for side, stride in (
+        (40.0, 8),
+        (100.0, 8),
+        (128.0, 16),
+    ):  # half a side plus what the point is off the centre
         box = torch.tensor([[80 - side / 2, 64 - side / 2, 80 + side / 2, 64 + side / 2]])
         labels, _ = match_points(points, strides, box, torch.tensor([2]), 0.75)
         assert set(strides[labels >= 0].tolist()) == {float(stride)}, side
@@ -149,7 +161,9 @@ def test_the_smaller_box_wins() -> None:
 
 def test_a_box_between_the_points_is_background() -> None:
     points, strides = make_points()
-    labels, distances = match_points(points, strides, torch.tensor([[13.0, 13.0, 15.0, 15.0]]), torch.tensor([1]), 1.5)
+    labels, distances = match_points(
+        points, strides, torch.tensor([[13.0, 13.0, 15.0, 15.0]]), torch.tensor([1]), 1.5
+    )
     assert (labels == BACKGROUND).all()
     assert (distances == 1).all()
 
@@ -157,9 +171,15 @@ def test_a_box_between_the_points_is_background() -> None:
 def test_loss_equals_the_slow_loop() -> None:
     output = make_output(4)
     targets = make_targets(
-        random_boxes(8, 1), no_boxes(), random_boxes(1, 2), random_boxes(5, 3), annotated=[True, True, True, False]
+        random_boxes(8, 1),
+        no_boxes(),
+        random_boxes(1, 2),
+        random_boxes(5, 3),
+        annotated=[True, True, True, False],
     )
-    assert FCOSLoss(K)(output, targets).item() == pytest.approx(slow_loss(output, targets), rel=1e-5)
+    assert FCOSLoss(K)(output, targets).item() == pytest.approx(
+        slow_loss(output, targets), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("size", [(64, 96), (33, 130), (1, 1)])
@@ -170,12 +190,17 @@ def test_prepared_targets_lie_at_the_points_of_the_head(size: tuple[int, int]) -
     targets = make_targets(random_boxes(6, 1), no_boxes())
     ready = loss.prepare(targets, size)
     for i in range(2):
-        labels, distances = match_points(output.points, output.strides, targets.boxes[i], targets.labels[i], 1.5)
+        labels, distances = match_points(
+            output.points, output.strides, targets.boxes[i], targets.labels[i], 1.5
+        )
         assert torch.equal(ready.labels[i], labels)
         assert torch.equal(ready.distances[i], distances)
     positive = ready.labels >= 0
     assert not ready.centerness[~positive].any()
-    assert loss.counts(ready).tolist() == [positive.sum(), pytest.approx(ready.centerness.sum().item())]
+    assert loss.counts(ready).tolist() == [
+        positive.sum(),
+        pytest.approx(ready.centerness.sum().item()),
+    ]
     assert loss(output, ready).item() == loss(output, targets).item()
 
 
@@ -225,7 +250,9 @@ def test_images_without_boxes_are_background() -> None:
 def test_points_without_a_box_may_predict_anything_finite_or_not() -> None:
     output, targets = make_output(1), make_targets(random_boxes(2, 7))
     expected = FCOSLoss(K)(output, targets)
-    labels, _ = match_points(output.points, output.strides, targets.boxes[0], targets.labels[0], 1.5)
+    labels, _ = match_points(
+        output.points, output.strides, targets.boxes[0], targets.labels[0], 1.5
+    )
     with torch.no_grad():
         output.distances[0, labels < 0] = math.nan
         output.centerness[0, labels < 0] = math.inf
@@ -238,7 +265,9 @@ def test_points_without_a_box_may_predict_anything_finite_or_not() -> None:
 @pytest.mark.parametrize("name", ["class_logits", "distances", "centerness"])
 def test_nan_at_a_positive_point_is_reported(name: str) -> None:
     output, targets = make_output(1), make_targets(random_boxes(8, 1))
-    labels, _ = match_points(output.points, output.strides, targets.boxes[0], targets.labels[0], 1.5)
+    labels, _ = match_points(
+        output.points, output.strides, targets.boxes[0], targets.labels[0], 1.5
+    )
     with torch.no_grad():
         getattr(output, name)[0, int((labels >= 0).nonzero()[0])] = math.nan
     assert FCOSLoss(K)(output, targets).isnan()
@@ -250,7 +279,9 @@ def test_perfect_prediction_has_finite_gradients() -> None:
     matched, distances = match_points(output.points, output.strides, boxes, labels, 1.5)
     with torch.no_grad():
         output.distances[0] = distances
-        output.class_logits[0] = torch.where(matched.unsqueeze(-1) == torch.arange(K), 100.0, -100.0)
+        output.class_logits[0] = torch.where(
+            matched.unsqueeze(-1) == torch.arange(K), 100.0, -100.0
+        )
         output.centerness[0] = torch.logit(centerness_of(distances), eps=1e-6)
     loss = FCOSLoss(K, centerness_weight=0.0)(output, make_targets((boxes, labels)))
     (loss + FCOSLoss(K)(output, make_targets((boxes, labels)))).backward()
@@ -261,10 +292,18 @@ def test_perfect_prediction_has_finite_gradients() -> None:
 def test_bfloat16_output_gives_a_float32_loss() -> None:
     output, targets = make_output(2), make_targets(random_boxes(8, 1), no_boxes())
     half = DetectionOutput(
-        output.class_logits.bfloat16(), output.distances.bfloat16(), output.centerness.bfloat16(), *make_points(), SIZE
+        output.class_logits.bfloat16(),
+        output.distances.bfloat16(),
+        output.centerness.bfloat16(),
+        *make_points(),
+        SIZE,
     )
     rounded = DetectionOutput(
-        half.class_logits.float(), half.distances.float(), half.centerness.float(), *make_points(), SIZE
+        half.class_logits.float(),
+        half.distances.float(),
+        half.centerness.float(),
+        *make_points(),
+        SIZE,
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = FCOSLoss(K)(half, targets)
@@ -276,7 +315,10 @@ def known_case() -> tuple[DetectionOutput, BoxTargets]:
     """The first image speaks of classes 0 and 2 only, the second of all, the third is not annotated."""
     boxes, labels = random_boxes(8, 1)
     targets = make_targets(
-        (boxes, torch.where(labels == 1, 2, labels)), random_boxes(5, 3), no_boxes(), annotated=[True, True, False]
+        (boxes, torch.where(labels == 1, 2, labels)),
+        random_boxes(5, 3),
+        no_boxes(),
+        annotated=[True, True, False],
     )
     targets.known = torch.tensor([[True, False, True], [True] * 3, [True] * 3])
     return make_output(3), targets
@@ -323,7 +365,9 @@ def test_parts_with_and_without_unknown_classes_add_up() -> None:
         own = slice(i, i + 1)
         predicted = [t[own] for t in (output.class_logits, output.distances, output.centerness)]
         truth = BoxTargets(targets.boxes[own], targets.labels[own], targets.annotated[own], known)
-        parts.append((DetectionOutput(*predicted, *make_points(), SIZE), loss._match(truth, *make_points())))
+        parts.append(
+            (DetectionOutput(*predicted, *make_points(), SIZE), loss._match(truth, *make_points()))
+        )
     counts = torch.stack([loss.counts(truth) for _, truth in parts]).sum(0)
     added = torch.stack([loss(predicted, truth, counts) for predicted, truth in parts]).sum()
     torch.testing.assert_close(added, loss(output, targets))

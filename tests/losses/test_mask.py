@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from visionmtl.losses.mask import BalancedBCELoss, EdgeBCELoss
 from visionmtl.types import DenseTargets
 
-each_loss = pytest.mark.parametrize("loss", [BalancedBCELoss(), EdgeBCELoss(), BalancedBCELoss(0.5)], ids=str)
+each_loss = pytest.mark.parametrize(
+    "loss", [BalancedBCELoss(), EdgeBCELoss(), BalancedBCELoss(0.5)], ids=str
+)
 
 
 def make_targets(value: Tensor, valid: Tensor | None = None) -> DenseTargets:
@@ -50,7 +52,9 @@ def test_equals_numpy_in_float64(weight: float | None) -> None:
     y = targets.value.numpy()[valid]
     w = (y == 0).mean() if weight is None else weight
     expected = -(w * np.log(p[y == 1]).sum() + (1 - w) * np.log(1 - p[y == 0]).sum()) / len(y)
-    assert BalancedBCELoss(weight)(logits.double(), targets).item() == pytest.approx(expected, rel=1e-6)
+    assert BalancedBCELoss(weight)(logits.double(), targets).item() == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 def test_balance_is_that_of_the_whole_batch() -> None:
@@ -58,7 +62,10 @@ def test_balance_is_that_of_the_whole_batch() -> None:
     logits, targets = random_case()
     targets.value[0] = 1
     loss = BalancedBCELoss()
-    parts = [(logits[own], make_targets(targets.value[own], targets.valid[own])) for own in (slice(1), slice(1, 3))]
+    parts = [
+        (logits[own], make_targets(targets.value[own], targets.valid[own]))
+        for own in (slice(1), slice(1, 3))
+    ]
     counts = torch.stack([loss.counts(part) for _, part in parts]).sum(0)
     assert counts.tolist() == loss.counts(targets).tolist()
     total = sum(loss(prediction, part, counts) for prediction, part in parts)
@@ -136,5 +143,8 @@ def test_bfloat16_prediction_gives_a_float32_loss(loss: nn.Module) -> None:
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, -0.5, math.nan])
 def test_bad_weight(weight: float) -> None:
-    with pytest.raises(ValueError, match=rf"positive_weight must lie in \(0, 1\), or be null to balance, got {weight}"):
+    with pytest.raises(
+        ValueError,
+        match=rf"positive_weight must lie in \(0, 1\), or be null to balance, got {weight}",
+    ):
         EdgeBCELoss(weight)

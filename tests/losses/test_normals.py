@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from visionmtl.losses.normals import AngularNormalsLoss, CosineNormalsLoss
 from visionmtl.types import DenseTargets
 
-each_loss = pytest.mark.parametrize("loss", [CosineNormalsLoss(), AngularNormalsLoss()], ids=["cosine", "angular"])
+each_loss = pytest.mark.parametrize(
+    "loss", [CosineNormalsLoss(), AngularNormalsLoss()], ids=["cosine", "angular"]
+)
 
 
 def make_targets(value: Tensor, valid: Tensor) -> DenseTargets:
@@ -20,7 +22,9 @@ def make_targets(value: Tensor, valid: Tensor) -> DenseTargets:
 
 def random_case(seed: int = 0) -> tuple[Tensor, DenseTargets]:
     rng = torch.Generator().manual_seed(seed)
-    prediction, value = (F.normalize(torch.randn(2, 3, 4, 5, generator=rng), dim=1) for _ in range(2))
+    prediction, value = (
+        F.normalize(torch.randn(2, 3, 4, 5, generator=rng), dim=1) for _ in range(2)
+    )
     return prediction, make_targets(value, torch.rand(2, 4, 5, generator=rng) > 0.3)
 
 
@@ -33,22 +37,32 @@ def test_golden_angles(degrees: float) -> None:
     angle = math.radians(degrees)
     targets = make_targets(pixel(0.0, 0.0, -1.0), torch.ones(1, 1, 1, dtype=torch.bool))
     prediction = pixel(math.sin(angle), 0.0, -math.cos(angle))
-    assert CosineNormalsLoss()(prediction, targets).item() == pytest.approx(1 - math.cos(angle), rel=1e-4, abs=1e-12)
-    assert AngularNormalsLoss()(prediction, targets).item() == pytest.approx(angle, rel=1e-4, abs=2e-6)
+    assert CosineNormalsLoss()(prediction, targets).item() == pytest.approx(
+        1 - math.cos(angle), rel=1e-4, abs=1e-12
+    )
+    assert AngularNormalsLoss()(prediction, targets).item() == pytest.approx(
+        angle, rel=1e-4, abs=2e-6
+    )
 
 
 def test_equals_numpy() -> None:
     prediction, targets = random_case()
     cos = (prediction.double() * targets.value.double()).sum(1).numpy()[targets.valid.numpy()]
-    assert CosineNormalsLoss()(prediction, targets).item() == pytest.approx((1 - cos).mean(), rel=1e-5)
-    assert AngularNormalsLoss()(prediction, targets).item() == pytest.approx(np.arccos(cos).mean(), rel=1e-5)
+    assert CosineNormalsLoss()(prediction, targets).item() == pytest.approx(
+        (1 - cos).mean(), rel=1e-5
+    )
+    assert AngularNormalsLoss()(prediction, targets).item() == pytest.approx(
+        np.arccos(cos).mean(), rel=1e-5
+    )
 
 
 @each_loss
 def test_nothing_valid_is_zero_with_zero_gradient(loss: nn.Module) -> None:
     prediction, targets = random_case()
     prediction.requires_grad_()
-    value = loss(prediction, make_targets(targets.value * math.nan, torch.zeros_like(targets.valid)))
+    value = loss(
+        prediction, make_targets(targets.value * math.nan, torch.zeros_like(targets.valid))
+    )
     value.backward()
     assert value.item() == 0.0
     assert prediction.grad is not None
@@ -97,7 +111,9 @@ def test_gradient_stays_finite(loss: nn.Module, sign: float) -> None:
 def test_gradient(loss: nn.Module) -> None:
     prediction, targets = random_case()
     targets.value = targets.value.double()
-    assert torch.autograd.gradcheck(lambda p: loss(p, targets), prediction.double().requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda p: loss(p, targets), prediction.double().requires_grad_()
+    )
 
 
 @each_loss

@@ -56,7 +56,11 @@ def test_division_by_nothing_keeps_the_numerator() -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float64, torch.float64)],
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float64, torch.float64),
+    ],
 )
 def test_full_precision(given: torch.dtype, expected: torch.dtype) -> None:
     assert full_precision(torch.ones(1, dtype=given)).dtype == expected

@@ -34,11 +34,15 @@ def test_uniform_logits_give_log_k() -> None:
 
 @pytest.mark.parametrize("class_weights", [None, WEIGHTS])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_equals_torch_mean_with_ignore_index(class_weights: list[float] | None, label_smoothing: float) -> None:
+def test_equals_torch_mean_with_ignore_index(
+    class_weights: list[float] | None, label_smoothing: float
+) -> None:
     logits, targets = random_case()
     labels = targets.value.long().masked_fill(~targets.valid, -100)
     weight = None if class_weights is None else torch.tensor(class_weights)
-    expected = F.cross_entropy(logits, labels, weight, ignore_index=-100, label_smoothing=label_smoothing)
+    expected = F.cross_entropy(
+        logits, labels, weight, ignore_index=-100, label_smoothing=label_smoothing
+    )
     loss = CrossEntropyLoss(4, class_weights, label_smoothing)(logits, targets)
     torch.testing.assert_close(loss, expected)
 
@@ -70,7 +74,9 @@ def test_dice_of_a_part_is_weighted_by_its_pixels_not_by_class_weights() -> None
     counts, added = loss.counts(targets), 0.0
     for i in range(2):
         part = make_targets(targets.value[i : i + 1], targets.valid[i : i + 1])
-        dice = (loss(logits[i : i + 1], part, counts) - plain(logits[i : i + 1], part, counts)).item()
+        dice = (
+            loss(logits[i : i + 1], part, counts) - plain(logits[i : i + 1], part, counts)
+        ).item()
         share = (part.valid.sum() / targets.valid.sum()).item()
         assert dice == pytest.approx(2 * share * numpy_dice(logits[i : i + 1], part), rel=1e-5)
         added += share
@@ -84,11 +90,15 @@ def test_dice_golden_value() -> None:
     assert soft_dice_loss(probabilities, labels, valid).item() == pytest.approx(1 - 3 / 3.25)
 
 
-@pytest.mark.parametrize("options", [{}, {"class_weights": WEIGHTS}, {"dice": 1.0}, {"label_smoothing": 0.2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"class_weights": WEIGHTS}, {"dice": 1.0}, {"label_smoothing": 0.2}]
+)
 def test_nothing_valid_is_zero_with_zero_gradient(options: dict[str, Any]) -> None:
     logits, targets = random_case()
     logits.requires_grad_()
-    loss = CrossEntropyLoss(4, **options)(logits, make_targets(targets.value, torch.zeros_like(targets.valid)))
+    loss = CrossEntropyLoss(4, **options)(
+        logits, make_targets(targets.value, torch.zeros_like(targets.valid))
+    )
     loss.backward()
     assert loss.item() == 0.0
     assert logits.grad is not None
@@ -145,7 +155,9 @@ def test_bfloat16_logits_give_a_float32_loss() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = CrossEntropyLoss(4, dice=1.0)(logits.bfloat16(), targets)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, CrossEntropyLoss(4, dice=1.0)(logits.bfloat16().float(), targets))
+    torch.testing.assert_close(
+        loss, CrossEntropyLoss(4, dice=1.0)(logits.bfloat16().float(), targets)
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,8 +202,12 @@ def test_the_softmax_runs_over_the_known_classes(class_weights: list[float] | No
     weights = torch.tensor(class_weights or [1.0] * 4)
     total = weight = 0.0
     for i, classes in enumerate(([0, 2], [0, 1, 2, 3])):
-        labels = torch.tensor([classes.index(int(c)) for c in targets.value[i].flatten()]).view(5, 6)
-        values = F.cross_entropy(logits[i : i + 1, classes], labels[None], weights[classes], reduction="none")[0]
+        labels = torch.tensor([classes.index(int(c)) for c in targets.value[i].flatten()]).view(
+            5, 6
+        )
+        values = F.cross_entropy(
+            logits[i : i + 1, classes], labels[None], weights[classes], reduction="none"
+        )[0]
         total += values[targets.valid[i]].sum().item()
         weight += weights[targets.value[i].long()][targets.valid[i]].sum().item()
     loss = CrossEntropyLoss(4, class_weights)(logits, targets)
@@ -247,7 +263,9 @@ def test_parts_with_and_without_unknown_classes_add_up() -> None:
     assert targets.known is not None
     loss = CrossEntropyLoss(4, WEIGHTS)
     counts = loss.counts(targets)
-    first = DenseTargets(targets.value[:1], targets.valid[:1], targets.annotated[:1], targets.known[:1])
+    first = DenseTargets(
+        targets.value[:1], targets.valid[:1], targets.annotated[:1], targets.known[:1]
+    )
     second = make_targets(targets.value[1:], targets.valid[1:])
     torch.testing.assert_close(loss.counts(first) + loss.counts(second), counts)
     added = loss(logits[:1], first, counts) + loss(logits[1:], second, counts)

@@ -27,7 +27,9 @@ def random_batch(batch: int = 6, seed: int = 0) -> tuple[Tensor, DenseTargets]:
 
 def part_of(batch: tuple[Tensor, DenseTargets], part: slice) -> tuple[Tensor, DenseTargets]:
     prediction, target = batch
-    return prediction[part], DenseTargets(target.value[part], target.valid[part], target.annotated[part])
+    return prediction[part], DenseTargets(
+        target.value[part], target.valid[part], target.annotated[part]
+    )
 
 
 def compute(*batches: tuple[Tensor, DenseTargets]) -> dict[str, float]:
@@ -122,7 +124,9 @@ def test_images_without_valid_pixels_do_not_count():
     batch = random_batch()
     annotated = torch.tensor([0, 2, 3, 4, 5])
     prediction, target = batch
-    kept = DenseTargets(target.value[annotated], target.valid[annotated], target.annotated[annotated])
+    kept = DenseTargets(
+        target.value[annotated], target.valid[annotated], target.annotated[annotated]
+    )
     assert compute(batch) == pytest.approx(compute((prediction[annotated], kept)), rel=1e-12)
 
 
@@ -149,5 +153,7 @@ def test_nan_prediction_fails_the_shares_and_shows_in_the_errors():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"0 < min_depth < max_depth metres, got 0\.001 and 0\.0"):
         DepthMetric(0.0)
-    with pytest.raises(ValueError, match=r"depth: expected metres of shape \(2, 1, 4, 4\), got \(2, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"depth: expected metres of shape \(2, 1, 4, 4\), got \(2, 4, 4\)"
+    ):
         DepthMetric(10.0).update(torch.ones(2, 4, 4), targets(torch.ones(2, 1, 4, 4)))

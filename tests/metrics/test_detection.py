@@ -18,9 +18,15 @@ Image = tuple[Detections, Tensor, Tensor, bool]
 
 
 def image(
-    found: list[list[float]], scores: list[float], found_labels: list[int], truth: list[list[float]], labels: list[int]
+    found: list[list[float]],
+    scores: list[float],
+    found_labels: list[int],
+    truth: list[list[float]],
+    labels: list[int],
 ) -> Image:
-    detections = Detections(torch.tensor(found).view(-1, 4), torch.tensor(scores), torch.tensor(found_labels).long())
+    detections = Detections(
+        torch.tensor(found).view(-1, 4), torch.tensor(scores), torch.tensor(found_labels).long()
+    )
     return detections, torch.tensor(truth).view(-1, 4), torch.tensor(labels).long(), True
 
 
@@ -36,7 +42,9 @@ def random_images(count: int = 12, seed: int = 0) -> list[Image]:
         wrong = torch.tensor([[10.0, 10.0, 50.0, 60.0], [0.0, 0.0, 20.0, 20.0]])
         found = torch.cat([boxes + 4 * torch.randn(n, 4, generator=g), wrong])
         found_labels = torch.cat([labels, torch.tensor([0, 3])])
-        images.append((Detections(found, torch.rand(n + 2, generator=g), found_labels), boxes, labels, True))
+        images.append(
+            (Detections(found, torch.rand(n + 2, generator=g), found_labels), boxes, labels, True)
+        )
     return images
 
 
@@ -58,13 +66,26 @@ def pycocotools_stats(images: list[Image]) -> list[float]:
         for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist(), strict=True):
             w, h = x2 - x1, y2 - y1
             annotations.append(
-                {"image_id": i, "bbox": [x1, y1, w, h], "area": w * h, "category_id": label, "iscrowd": 0}
+                {
+                    "image_id": i,
+                    "bbox": [x1, y1, w, h],
+                    "area": w * h,
+                    "category_id": label,
+                    "iscrowd": 0,
+                }
             )
             annotations[-1]["id"] = len(annotations)
         for (x1, y1, x2, y2), score, label in zip(
             found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
         ):
-            results.append({"image_id": i, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score, "category_id": label})
+            results.append(
+                {
+                    "image_id": i,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": score,
+                    "category_id": label,
+                }
+            )
     truth = COCO()
     truth.dataset = {
         "info": {},
@@ -238,7 +259,9 @@ def test_a_false_alarm_counts_where_its_class_is_annotated():
 
 
 def test_nothing_is_left_of_the_detections():
-    detections, targets = batch([image([[0.0, 0.0, 9.0, 9.0]], [0.5], [3], [[0.0, 0.0, 9.0, 9.0]], [1])])
+    detections, targets = batch(
+        [image([[0.0, 0.0, 9.0, 9.0]], [0.5], [3], [[0.0, 0.0, 9.0, 9.0]], [1])]
+    )
     targets.known = torch.tensor([[False, True, False, False]])
     metric = DetectionMetric(CLASSES)
     metric.update(detections, targets)

@@ -34,7 +34,14 @@ def compute(*batches: tuple[Tensor, DenseTargets], task: TaskSpec = TASK) -> dic
 
 def test_golden_value() -> None:
     found = compute((torch.tensor([[[[20.0, 40.0]]]]), targets(torch.tensor([[[[10.0, 40.0]]]]))))
-    expected = {"abs_err": 5, "abs_rel": 0.5, "rmse": math.sqrt(50), "delta1": 50, "delta2": 50, "delta3": 50}
+    expected = {
+        "abs_err": 5,
+        "abs_rel": 0.5,
+        "rmse": math.sqrt(50),
+        "delta1": 50,
+        "delta2": 50,
+        "delta3": 50,
+    }
     assert found == pytest.approx(expected)
     assert list(found) == list(DisparityMetric.higher_is_better_by_key)
 
@@ -73,5 +80,7 @@ def test_nothing_valid_is_nan() -> None:
 
 
 def test_wrong_shape() -> None:
-    with pytest.raises(ValueError, match=r"disparity: expected values of shape \(1, 1, 4, 4\), got \(1, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"disparity: expected values of shape \(1, 1, 4, 4\), got \(1, 4, 4\)"
+    ):
         DisparityMetric.from_task(TASK).update(torch.ones(1, 4, 4), targets(torch.ones(1, 1, 4, 4)))

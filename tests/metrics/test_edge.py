@@ -80,7 +80,9 @@ def test_half_of_the_line() -> None:
 
 def test_wide_ridges_are_one_line() -> None:
     truth = mask(20, 60)
-    assert compute((blurred(truth, 0.9), targets(truth)))["ods_f"] > 98  # the ends of the lines may be off
+    assert (
+        compute((blurred(truth, 0.9), targets(truth)))["ods_f"] > 98
+    )  # the ends of the lines may be off
     wide = torch.nn.functional.max_pool2d(truth, 5, stride=1, padding=2)
     found = compute((truth, targets(wide)))
     assert found["ods_f"] > 97  # the truth is thinned
@@ -173,11 +175,15 @@ def test_half_precision() -> None:
 
 
 def test_bad_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match=r"edge: max_dist must be a share of the diagonal in \[0, 1\), got 7.5"):
+    with pytest.raises(
+        ValueError, match=r"edge: max_dist must be a share of the diagonal in \[0, 1\), got 7.5"
+    ):
         EdgeMetric(7.5)
     with pytest.raises(ValueError, match="edge: num_thresholds must be at least 1, got 0"):
         EdgeMetric(num_thresholds=0)
-    with pytest.raises(ValueError, match=r"edge: expected probabilities of shape \(2, 1, 4, 4\), got \(2, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"edge: expected probabilities of shape \(2, 1, 4, 4\), got \(2, 4, 4\)"
+    ):
         EdgeMetric().update(torch.ones(2, 4, 4), targets(torch.ones(2, 1, 4, 4)))
 
 

@@ -30,7 +30,10 @@ def random_batch(batch: int = 4, seed: int = 0) -> Batch:
     """Every image has all tasks, except that depth and detection are not annotated on image 0."""
     g = torch.Generator().manual_seed(seed)
     h, w = 12, 16
-    everywhere, annotated = torch.ones(batch, h, w, dtype=torch.bool), torch.ones(batch, dtype=torch.bool)
+    everywhere, annotated = (
+        torch.ones(batch, h, w, dtype=torch.bool),
+        torch.ones(batch, dtype=torch.bool),
+    )
     some = annotated.clone()
     some[0] = False
     semseg = torch.randint(0, 3, (batch, h, w), generator=g)
@@ -71,10 +74,15 @@ def assert_same(a: dict[str, dict[str, Any]], b: dict[str, dict[str, Any]]) -> N
         assert flat[0] == pytest.approx(flat[1], rel=1e-9, nan_ok=True), task
 
 
-def results_of(semseg: float, depth: float, normals: float, detection: float) -> dict[str, dict[str, float]]:
+def results_of(
+    semseg: float, depth: float, normals: float, detection: float
+) -> dict[str, dict[str, float]]:
     """Every key of a task holds the same value."""
     values = {"semseg": semseg, "depth": depth, "normals": normals, "detection": detection}
-    return {task: dict.fromkeys(TASKS[task].metric.higher_is_better_by_key, value) for task, value in values.items()}
+    return {
+        task: dict.fromkeys(TASKS[task].metric.higher_is_better_by_key, value)
+        for task, value in values.items()
+    }
 
 
 @pytest.mark.parametrize("task", SPECS, ids=lambda task: task.name)
@@ -82,8 +90,12 @@ def test_metric_publishes_what_it_computes(task: TaskSpec):
     metric = TASKS[task.kind].metric
     extra = {"per_class", "num_classes_present"}
     assert set(compute(random_batch())[task.name]) - extra == set(metric.higher_is_better_by_key)
-    assert {metric.headline, metric.score_key, *metric.delta_m_keys} <= set(metric.higher_is_better_by_key)
-    assert metric.higher_is_better_by_key[metric.score_key], "the validation score is a mean of shares"
+    assert {metric.headline, metric.score_key, *metric.delta_m_keys} <= set(
+        metric.higher_is_better_by_key
+    )
+    assert metric.higher_is_better_by_key[metric.score_key], (
+        "the validation score is a mean of shares"
+    )
 
 
 def test_equals_the_single_metrics():
@@ -138,7 +150,9 @@ def _rank(rank: int, folder: Path, batches: list[list[Batch]]) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("sizes", [[(4, 2), (3,)], [(4,), ()]], ids=["unequal", "one rank has nothing"])
+@pytest.mark.parametrize(
+    "sizes", [[(4, 2), (3,)], [(4,), ()]], ids=["unequal", "one rank has nothing"]
+)
 @pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
 def test_ranks_together_equal_one_process(tmp_path: Path, sizes: list[tuple[int, ...]]):
     batches = [[random_batch(n, seed=n) for n in rank] for rank in sizes]
@@ -157,13 +171,17 @@ def test_ranks_together_equal_one_process(tmp_path: Path, sizes: list[tuple[int,
 
 def test_validation_score_is_the_mean_of_the_shares():
     assert validation_score(results_of(40.0, 80.0, 60.0, 20.0), SPECS) == pytest.approx(50.0)
-    assert validation_score(results_of(40.0, math.nan, 60.0, math.nan), SPECS) == pytest.approx(50.0)
+    assert validation_score(results_of(40.0, math.nan, 60.0, math.nan), SPECS) == pytest.approx(
+        50.0
+    )
     assert math.isnan(validation_score(results_of(*[math.nan] * 4), SPECS))
 
 
 def test_validation_score_follows_the_names_of_the_tasks():
     results = {"near": {"delta1": 70.0}, "far": {"delta1": 30.0}}
-    assert validation_score(results, [TaskSpec.depth(name="near"), TaskSpec.depth(name="far")]) == 50.0
+    assert (
+        validation_score(results, [TaskSpec.depth(name="near"), TaskSpec.depth(name="far")]) == 50.0
+    )
 
 
 def test_perfect_prediction_scores_100():
@@ -172,7 +190,9 @@ def test_perfect_prediction_scores_100():
         **{task: targets[task].value for task in ("semseg", "depth", "normals")},
         "detection": [
             Detections(boxes, torch.ones(len(boxes)), labels)
-            for boxes, labels in zip(targets["detection"].boxes, targets["detection"].labels, strict=True)
+            for boxes, labels in zip(
+                targets["detection"].boxes, targets["detection"].labels, strict=True
+            )
         ],
     }
     assert validation_score(compute((perfect, targets)), SPECS) == pytest.approx(100.0)
@@ -189,7 +209,9 @@ def test_diverged_model_does_not_win_by_nan():
 
 def test_delta_m_golden_value():
     gain = delta_m(results_of(44.0, 1.2, 19.0, 30.0), results_of(40.0, 1.0, 20.0, 20.0), SPECS)
-    assert gain.per_task == pytest.approx({"semseg": 10.0, "depth": -20.0, "normals": 5.0, "detection": 50.0})
+    assert gain.per_task == pytest.approx(
+        {"semseg": 10.0, "depth": -20.0, "normals": 5.0, "detection": 50.0}
+    )
     assert gain.headline == pytest.approx(11.25)
     # Lower is better; by metric: 2 of semseg, 2 of depth, 5 of normals (2 low, 3 high), 3 of detection.
     assert gain.all_metrics == pytest.approx((2 * -10 + 2 * 20 + 2 * -5 + 3 * 5 + 3 * -50) / 12)
@@ -214,10 +236,15 @@ NYUV2_KEYS = {
 def test_convention_b_gives_the_published_numbers(row: tuple[float, ...], published: float):
     def as_results(values: tuple[float, ...]) -> dict[str, dict[str, float]]:
         rest = iter(values)
-        return {task: {key: next(rest) for key in keys} | {"rmse": 1.0} for task, keys in NYUV2_KEYS.items()}
+        return {
+            task: {key: next(rest) for key in keys} | {"rmse": 1.0}
+            for task, keys in NYUV2_KEYS.items()
+        }
 
     single_task = as_results((38.30, 63.76, 0.6754, 0.2780, 25.01, 19.21, 30.14, 57.20, 69.15))
-    assert delta_m(as_results(row), single_task, SPECS[:3]).all_metrics == pytest.approx(published, abs=0.005)
+    assert delta_m(as_results(row), single_task, SPECS[:3]).all_metrics == pytest.approx(
+        published, abs=0.005
+    )
 
 
 def test_delta_m_of_the_baseline_itself_is_zero():

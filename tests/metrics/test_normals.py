@@ -43,7 +43,9 @@ def test_golden_value():
     result = compute((tilted([0, 10, 20, 25, 100]), targets(tilted([0, 0, 0, 0, 0]))))
     assert result["mean"] == pytest.approx(31.0)
     assert result["median"] == pytest.approx(20.0)
-    assert [result[key] for key in ("within_11.25", "within_22.5", "within_30")] == pytest.approx([40.0, 60.0, 80.0])
+    assert [result[key] for key in ("within_11.25", "within_22.5", "within_30")] == pytest.approx(
+        [40.0, 60.0, 80.0]
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -61,7 +63,9 @@ def test_equals_numpy_in_float64(seed: int):
 
 
 def test_median_of_an_even_number_is_the_mean_of_the_middle_two():
-    assert compute((tilted([1, 2, 40, 50]), targets(tilted([0] * 4))))["median"] == pytest.approx(21.0)
+    assert compute((tilted([1, 2, 40, 50]), targets(tilted([0] * 4))))["median"] == pytest.approx(
+        21.0
+    )
 
 
 def test_perfect_prediction():
@@ -78,7 +82,9 @@ def test_small_and_opposite_angles_keep_their_digits():
 
 def test_length_of_the_prediction_does_not_matter():
     prediction, target = random_batch()
-    assert compute((7 * prediction, target)) == pytest.approx(compute((prediction, target)), rel=1e-6)
+    assert compute((7 * prediction, target)) == pytest.approx(
+        compute((prediction, target)), rel=1e-6
+    )
 
 
 def test_zero_prediction_counts_as_ninety_degrees():
@@ -90,7 +96,10 @@ def test_zero_prediction_counts_as_ninety_degrees():
 def test_batches_in_any_order_and_merged_states_equal_the_whole():
     prediction, target = random_batch()
     halves = [
-        (prediction[part], DenseTargets(target.value[part], target.valid[part], target.annotated[part]))
+        (
+            prediction[part],
+            DenseTargets(target.value[part], target.valid[part], target.annotated[part]),
+        )
         for part in (slice(4, 6), slice(0, 4))
     ]
     whole = compute((prediction, target))
@@ -125,5 +134,7 @@ def test_nan_prediction_fails_the_shares_and_shows_in_the_mean():
 
 
 def test_wrong_shape_is_named():
-    with pytest.raises(ValueError, match=r"normals: expected vectors of shape \(2, 3, 4, 4\), got \(1, 3, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"normals: expected vectors of shape \(2, 3, 4, 4\), got \(1, 3, 4, 4\)"
+    ):
         NormalsMetric().update(torch.ones(1, 3, 4, 4), targets(torch.ones(2, 3, 4, 4)))

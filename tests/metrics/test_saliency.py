@@ -22,13 +22,19 @@ def random_batch(batch: int = 6, seed: int = 0) -> tuple[Tensor, DenseTargets]:
     value = (torch.rand(batch, 9, 12, generator=rng) > 0.6).byte()
     value[2] = 0
     prediction = (0.4 * value + 0.6 * torch.rand(batch, 9, 12, generator=rng)).unsqueeze(1)
-    valid = (torch.rand(batch, 9, 12, generator=rng) > 0.2) & (torch.arange(batch) != 1).view(-1, 1, 1)
+    valid = (torch.rand(batch, 9, 12, generator=rng) > 0.2) & (torch.arange(batch) != 1).view(
+        -1, 1, 1
+    )
     return prediction, targets(torch.where(valid, value, 0), valid)
 
 
-def part_of(batch: tuple[Tensor, DenseTargets], index: slice | Tensor) -> tuple[Tensor, DenseTargets]:
+def part_of(
+    batch: tuple[Tensor, DenseTargets], index: slice | Tensor
+) -> tuple[Tensor, DenseTargets]:
     prediction, target = batch
-    return prediction[index], DenseTargets(target.value[index], target.valid[index], target.annotated[index])
+    return prediction[index], DenseTargets(
+        target.value[index], target.valid[index], target.annotated[index]
+    )
 
 
 def compute(*batches: tuple[Tensor, DenseTargets]) -> dict[str, float]:
@@ -43,7 +49,9 @@ def reference(prediction: Tensor, target: DenseTargets) -> dict[str, float]:
     f, f1, iou = [], [], []
     for step in range(1, 20):
         counts, precisions, recalls, ious = np.zeros(3), [], [], []
-        for p, g, valid in zip(prediction[:, 0].double().numpy(), target.value, target.valid, strict=True):
+        for p, g, valid in zip(
+            prediction[:, 0].double().numpy(), target.value, target.valid, strict=True
+        ):
             if not valid.any():
                 continue
             p, g = p[valid.numpy()] >= step / 20, g.numpy()[valid.numpy()] > 0
@@ -76,7 +84,9 @@ def test_golden_value() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_equals_numpy_in_float64(seed: int) -> None:
-    assert compute(random_batch(seed=seed)) == pytest.approx(reference(*random_batch(seed=seed)), rel=1e-12)
+    assert compute(random_batch(seed=seed)) == pytest.approx(
+        reference(*random_batch(seed=seed)), rel=1e-12
+    )
 
 
 def test_the_outer_thresholds_serve_max_f_only() -> None:
@@ -96,19 +106,28 @@ def test_an_image_without_a_salient_pixel() -> None:
     """It costs precision of the split, and has an IoU of 1 where nothing is predicted, else of 0."""
     value = torch.tensor([[[1, 0]], [[0, 0]]])
     wrong = compute((torch.tensor([[[[0.9, 0.0]]], [[[0.9, 0.0]]]]), targets(value)))
-    assert wrong == pytest.approx({"max_f": 100 * 1.3 * 0.5 / (0.3 * 0.5 + 1), "max_f1": 100, "miou": 50})
+    assert wrong == pytest.approx(
+        {"max_f": 100 * 1.3 * 0.5 / (0.3 * 0.5 + 1), "max_f1": 100, "miou": 50}
+    )
     assert compute((torch.tensor([[[[0.9, 0.0]]], [[[0.0, 0.0]]]]), targets(value)))["miou"] == 100
 
 
 def test_nothing_predicted() -> None:
     value = torch.tensor([[[1, 0]]])
-    assert compute((torch.zeros(1, 1, 1, 2), targets(value))) == {"max_f": 0, "max_f1": 0, "miou": 0}
+    assert compute((torch.zeros(1, 1, 1, 2), targets(value))) == {
+        "max_f": 0,
+        "max_f1": 0,
+        "miou": 0,
+    }
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
 def test_nothing_annotated_is_nan() -> None:
     prediction, target = random_batch()
-    for found in (compute(), compute((prediction, targets(target.value, torch.zeros_like(target.valid))))):
+    for found in (
+        compute(),
+        compute((prediction, targets(target.value, torch.zeros_like(target.valid)))),
+    ):
         assert all(math.isnan(value) for value in found.values())
     empty = compute((prediction, targets(torch.zeros_like(target.value))))
     assert math.isnan(empty["max_f"])

@@ -138,12 +138,18 @@ def test_a_prediction_of_an_unknown_class_is_missed_but_no_false_positive():
     result = compute((predicted, target))
     assert result["per_class"]["wall"] == pytest.approx(50.0)
     assert result["per_class"]["floor"] == pytest.approx(100.0)
-    assert result["per_class"]["chair"] == 0.0  # predicted in the second image, which speaks of chairs
+    assert (
+        result["per_class"]["chair"] == 0.0
+    )  # predicted in the second image, which speaks of chairs
     assert result["pixel_accuracy"] == 75.0
     target.known[1, 2] = False
     result = compute((predicted, target))
     assert math.isnan(result["per_class"]["chair"])
-    assert (result["miou"], result["num_classes_present"], result["pixel_accuracy"]) == (75.0, 2, 75.0)
+    assert (result["miou"], result["num_classes_present"], result["pixel_accuracy"]) == (
+        75.0,
+        2,
+        75.0,
+    )
 
 
 def test_known_classes_that_are_never_predicted_elsewhere_change_nothing():

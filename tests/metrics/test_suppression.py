@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visionmtl.data.thinning import thin
 from visionmtl.metrics.suppression import suppress_non_maxima
+from visionmtl.metrics.thinning import thin
 
 
 def ridge(degrees: float, size: int = 41, width: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -18,13 +18,17 @@ def ridge(degrees: float, size: int = 41, width: float = 2.0) -> tuple[np.ndarra
 @pytest.mark.parametrize("degrees", range(0, 180, 15))
 @pytest.mark.parametrize("width", [1.0, 2.0, 3.0, 4.0])
 @pytest.mark.parametrize("ground", [0.0, 0.1])
-def test_a_blurred_line_is_one_pixel_at_its_crest(degrees: float, width: float, ground: float) -> None:
+def test_a_blurred_line_is_one_pixel_at_its_crest(
+    degrees: float, width: float, ground: float
+) -> None:
     probability, distance = ridge(degrees, width=width)
     probability = ground + (1 - ground) * probability
     crests = suppress_non_maxima(probability)
     line = thin(crests > 0.15)
     steep = 45 < degrees < 135
-    inner = (line if steep else line.T)[6:-6]  # each row crosses the line; at the border the direction is less certain
+    inner = (line if steep else line.T)[
+        6:-6
+    ]  # each row crosses the line; at the border the direction is less certain
     assert (inner.sum(1) == 1).all()
     assert (distance if steep else distance.T)[6:-6][inner].max() < 0.8
     assert (crests[crests > 0] == probability[crests > 0]).all()

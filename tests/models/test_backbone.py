@@ -33,7 +33,13 @@ STAGED = [
 ]
 PLAIN = ["test_vit", "test_vit2", "test_vit3", "test_vit4"]
 # Families that timm serves through a class of their own, or with NHWC maps.
-LISTED = ["tf_efficientnet_lite0", "tinynet_e", "mobilenetv3_small_050", "mobilenetv4_conv_small", "lcnet_035"]
+LISTED = [
+    "tf_efficientnet_lite0",
+    "tinynet_e",
+    "mobilenetv3_small_050",
+    "mobilenetv4_conv_small",
+    "lcnet_035",
+]
 REAL = [
     "resnet18",
     "convnextv2_atto",
@@ -79,7 +85,10 @@ def test_maps_have_the_published_channels_and_strides(name: str, size: tuple[int
     with torch.no_grad():
         pyramid = backbone(torch.randn(2, 3, *size))
     assert backbone.strides == [4, 8, 16, 32]
-    shapes = [(2, c, size[0] // s, size[1] // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
+    shapes = [
+        (2, c, size[0] // s, size[1] // s)
+        for c, s in zip(backbone.channels, backbone.strides, strict=True)
+    ]
     assert [tuple(x.shape) for x in pyramid] == shapes
 
 
@@ -95,7 +104,11 @@ def test_cut_network_equals_timm(name: str) -> None:
     reductions = reference.feature_info.reduction()
     for stride, c in zip(backbone.strides, found, strict=True):
         same = expected[last_at(stride, reductions)]
-        same = same.permute(0, 3, 1, 2) if getattr(reference, "output_fmt", None) == Format.NHWC else same
+        same = (
+            same.permute(0, 3, 1, 2)
+            if getattr(reference, "output_fmt", None) == Format.NHWC
+            else same
+        )
         assert c.std() > 1e-3
         torch.testing.assert_close(c, same)
 
@@ -123,7 +136,15 @@ def test_stages_of_a_channels_last_network_take_and_give_nchw() -> None:
     assert c4.is_contiguous()
 
 
-HALVED = ["test_convnext", "test_mambaout", "resnet18", "pvt_v2_b0", "tf_efficientnet_lite0", "regnety_002", "dla34"]
+HALVED = [
+    "test_convnext",
+    "test_mambaout",
+    "resnet18",
+    "pvt_v2_b0",
+    "tf_efficientnet_lite0",
+    "regnety_002",
+    "dla34",
+]
 
 
 def staged(name: str) -> StagedBackbone:
@@ -196,21 +217,27 @@ def test_tapping_changes_nothing_and_sees_final_values(name: str) -> None:
     copies: dict[int, Tensor] = {}
     for i, (stage, half) in enumerate(zip(backbone.stages, halves, strict=True)):
         block = stage.get_submodule(half.path)
-        block.register_forward_hook(lambda module, inputs, output, i=i: copies.update({i: output.clone()}))
+        block.register_forward_hook(
+            lambda module, inputs, output, i=i: copies.update({i: output.clone()})
+        )
     with torch.no_grad():
         found, plain = backbone.eval().forward_halves(image), backbone(image)
     for i, (half, c, (u, p)) in enumerate(zip(halves, expected, found, strict=True)):
         assert torch.equal(p, c)
         assert torch.equal(plain[i], c)
         assert u.shape == (2, half.channels, *c.shape[-2:])
-        assert torch.equal(half.to_nchw(copies[i], p) if half.path else p, u), "a later layer wrote into the map"
+        assert torch.equal(half.to_nchw(copies[i], p) if half.path else p, u), (
+            "a later layer wrote into the map"
+        )
 
 
 def test_no_map_outlives_the_call() -> None:
     backbone = staged("test_convnext")
     backbone.tap_halves()
     with torch.no_grad():
-        halves = [weakref.ref(half) for half, _ in backbone.forward_halves(torch.randn(1, 3, 32, 32))]
+        halves = [
+            weakref.ref(half) for half, _ in backbone.forward_halves(torch.randn(1, 3, 32, 32))
+        ]
         backbone(torch.randn(1, 3, 32, 32))
     assert all(half() is None for half in halves)
     assert all(stage.kept is None for stage in backbone.stages)
@@ -242,14 +269,20 @@ def test_copy_of_a_tapped_backbone_looks_at_itself() -> None:
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         before = [half for half, _ in backbone.forward_halves(image)]
-        assert all(torch.equal(half, u) for (half, _), u in zip(twin.forward_halves(image), before, strict=True))
+        assert all(
+            torch.equal(half, u)
+            for (half, _), u in zip(twin.forward_halves(image), before, strict=True)
+        )
         for parameter in twin.parameters():
             parameter.mul_(0.5)
         for halved, u, stage in zip(twin.forward_halves(image), before, twin.stages, strict=True):
             assert not torch.equal(halved[0], u)
             block = stage.get_submodule(stage.middle.path)
             assert [hook.__self__ for hook in block._forward_hooks.values()] == [stage]
-        assert all(torch.equal(half, u) for (half, _), u in zip(backbone.forward_halves(image), before, strict=True))
+        assert all(
+            torch.equal(half, u)
+            for (half, _), u in zip(backbone.forward_halves(image), before, strict=True)
+        )
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -280,11 +313,18 @@ def test_patch_14_lies_on_the_stride_16_grid() -> None:
     backbone = WholeBackbone("patch14", net, {})
     pyramid = backbone(torch.zeros(1, 3, 96, 160))
     assert net.seen == (84, 140)
-    assert [tuple(c.shape) for c in pyramid] == [(1, 6, 24, 40), (1, 6, 12, 20), (1, 6, 6, 10), (1, 6, 3, 5)]
+    assert [tuple(c.shape) for c in pyramid] == [
+        (1, 6, 24, 40),
+        (1, 6, 12, 20),
+        (1, 6, 6, 10),
+        (1, 6, 3, 5),
+    ]
 
 
 @pytest.mark.parametrize("levels", [[0, 1, 2, 3], [1, 2, 3], [0], [3]])
-@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit", "test_vit4", "hrnet_w18_small"])
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "test_convnext", "test_vit", "test_vit4", "hrnet_w18_small"]
+)
 def test_published_parameters_are_those_that_autograd_reaches(name: str, levels: list[int]) -> None:
     backbone = create_backbone(name).eval()
     pyramid = backbone(torch.randn(1, 3, 64, 64))
@@ -330,16 +370,40 @@ def test_building_leaves_training_mode_and_statistics_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_such_net_at_all", r"backbone 'no_such_net_at_all' is not a timm model; see timm\.list_models\(\)$"),
+        (
+            "no_such_net_at_all",
+            r"backbone 'no_such_net_at_all' is not a timm model; see timm\.list_models\(\)$",
+        ),
         ("resnet19", r"'resnet19' is not a timm model; .*; did you mean resnet18 or .*\?$"),
-        ("resnet18.nope", r"'resnet18\.nope': RuntimeError: Invalid pretrained tag \(nope\) for resnet18\.$"),
-        ("test_vit_relpos", "'test_vit_relpos' does not take images of any size, a 64 x 96 one fails: AssertionError"),
-        ("test_coatnet", "'test_coatnet' does not take images of any size, a 64 x 96 one fails: RuntimeError"),
-        ("test_maxvit", "'test_maxvit' does not take images of any size, a 64 x 96 one fails: AssertionError"),
+        (
+            "resnet18.nope",
+            r"'resnet18\.nope': RuntimeError: Invalid pretrained tag \(nope\) for resnet18\.$",
+        ),
+        (
+            "test_vit_relpos",
+            "'test_vit_relpos' does not take images of any size, a 64 x 96 one fails: AssertionError",
+        ),
+        (
+            "test_coatnet",
+            "'test_coatnet' does not take images of any size, a 64 x 96 one fails: RuntimeError",
+        ),
+        (
+            "test_maxvit",
+            "'test_maxvit' does not take images of any size, a 64 x 96 one fails: AssertionError",
+        ),
         ("hiera_tiny_224", "'hiera_tiny_224' does not take images of any size"),
-        ("levit_128s", r"'levit_128s' gives strides \[16, 32, 64\]; strides \[4, 8, 16, 32\] are needed"),
-        ("visformer_tiny", r"'visformer_tiny' gives strides \[8, 16, 32\]; strides \[4, 8, 16, 32\] are needed"),
-        ("legacy_xception", r"'legacy_xception' gives maps of \[\(15, 23\), .*, needed are \[\(16, 24\), "),
+        (
+            "levit_128s",
+            r"'levit_128s' gives strides \[16, 32, 64\]; strides \[4, 8, 16, 32\] are needed",
+        ),
+        (
+            "visformer_tiny",
+            r"'visformer_tiny' gives strides \[8, 16, 32\]; strides \[4, 8, 16, 32\] are needed",
+        ),
+        (
+            "legacy_xception",
+            r"'legacy_xception' gives maps of \[\(15, 23\), .*, needed are \[\(16, 24\), ",
+        ),
         ("tnt_s_patch16_224", "'tnt_s_patch16_224' does not take images of any size"),
         (
             "selecsls42",
@@ -353,7 +417,9 @@ def test_unusable_backbones_are_refused_in_one_line(name: str, message: str) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_network_without_feature_maps_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_network_without_feature_maps_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("features_only not implemented\nfor this model")
 
@@ -368,7 +434,9 @@ def test_network_without_feature_maps_is_refused_in_one_line(monkeypatch: pytest
 @pytest.mark.parametrize("name", REAL)
 def test_four_task_model_on_a_real_backbone(name: str, specs: list[TaskSpec]) -> None:
     torch.manual_seed(0)
-    model = create_model(name, specs, decoder_channels=32, heads={spec.name: {"channels": 16} for spec in specs})
+    model = create_model(
+        name, specs, decoder_channels=32, heads={spec.name: {"channels": 16} for spec in specs}
+    )
     images = torch.randint(0, 256, (2, 3, 60, 90), dtype=torch.uint8)
     predictions = model(images)
     loss = torch.zeros(())

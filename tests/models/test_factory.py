@@ -10,10 +10,10 @@ import torch
 import visionmtl.models
 from visionmtl import load_model
 from visionmtl.models.factory import CONFIG_KEYS, create_model, create_model_from_config
-from visionmtl.models.folder import save_model
 from visionmtl.models.pretrained import weights_options
 from visionmtl.models.sharing import SHARING
 from visionmtl.types import TaskSpec
+from visionmtl.zoo.folder import save_model
 
 DEPTH = TaskSpec.depth()
 
@@ -21,21 +21,51 @@ DEPTH = TaskSpec.depth()
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sharing": "soft"}, r"^unknown sharing 'soft'; known: hard, independent, cross_stitch, nddr, mtan$"),
+        (
+            {"sharing": "soft"},
+            r"^unknown sharing 'soft'; known: hard, independent, cross_stitch, nddr, mtan$",
+        ),
         ({"decoder": "unet"}, r"^unknown decoder 'unet'; known: fpn, bifpn$"),
         ({"backbone": "resnet19"}, r"^backbone 'resnet19' is not a timm model"),
-        ({"heads": {"edge": {}}}, r"^model\.heads: unknown tasks \['edge'\]; the model has \['depth'\]$"),
-        ({"heads": {"depth": {"chanels": 8}}}, r"^model\.heads\.depth: .* \['chanels'\]; known: \['channels'\]$"),
-        ({"heads": {"depth": {"strides": [1]}}}, r"^model\.heads\.depth: unknown options \['strides'\]"),
-        ({"heads": {"depth": {"channels": 0}}}, r"^model\.heads\.depth\.channels: must be an integer >= 1, got 0$"),
-        ({"heads": {"depth": {"channels": "wide"}}}, r"^model\.heads\.depth\.channels: .* got 'wide'$"),
+        (
+            {"heads": {"edge": {}}},
+            r"^model\.heads: unknown tasks \['edge'\]; the model has \['depth'\]$",
+        ),
+        (
+            {"heads": {"depth": {"chanels": 8}}},
+            r"^model\.heads\.depth: .* \['chanels'\]; known: \['channels'\]$",
+        ),
+        (
+            {"heads": {"depth": {"strides": [1]}}},
+            r"^model\.heads\.depth: unknown options \['strides'\]",
+        ),
+        (
+            {"heads": {"depth": {"channels": 0}}},
+            r"^model\.heads\.depth\.channels: must be an integer >= 1, got 0$",
+        ),
+        (
+            {"heads": {"depth": {"channels": "wide"}}},
+            r"^model\.heads\.depth\.channels: .* got 'wide'$",
+        ),
         ({"heads": {"depth": {"channels": True}}}, r"^model\.heads\.depth\.channels: .* got True$"),
-        ({"tasks": [TaskSpec.depth(name="samples")]}, r"^task name 'samples' is a key of evaluation results"),
+        (
+            {"tasks": [TaskSpec.depth(name="samples")]},
+            r"^task name 'samples' is a key of evaluation results",
+        ),
         ({"tasks": []}, r"^tasks must be a non-empty list without repeated names, got \[\]$"),
         ({"tasks": [DEPTH, DEPTH]}, r"without repeated names, got \['depth', 'depth'\]$"),
-        ({"tasks": [TaskSpec.depth(name="forward")]}, r"^task names \['forward'\] are attributes of torch modules"),
-        ({"input_size": (32,)}, r"^model\.input_size must be \(height, width\) in pixels, got \[32\]$"),
-        ({"input_size": (0, 32)}, r"^model\.input_size must be \(height, width\) in pixels, got \[0, 32\]$"),
+        (
+            {"tasks": [TaskSpec.depth(name="forward")]},
+            r"^task names \['forward'\] are attributes of torch modules",
+        ),
+        (
+            {"input_size": (32,)},
+            r"^model\.input_size must be \(height, width\) in pixels, got \[32\]$",
+        ),
+        (
+            {"input_size": (0, 32)},
+            r"^model\.input_size must be \(height, width\) in pixels, got \[0, 32\]$",
+        ),
         ({"pretrained": "nowhere.pth"}, r"^model\.backbone\.pretrained: no file 'nowhere\.pth'"),
     ],
 )
@@ -117,10 +147,16 @@ def test_rebuilding_leaves_the_config_alone() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pretrained": True}, r"^model config: unknown keys \['pretrained'\]; known: backbone, tasks, sharing, "),
+        (
+            {"pretrained": True},
+            r"^model config: unknown keys \['pretrained'\]; known: backbone, tasks, sharing, ",
+        ),
         ({"pretrained": False}, r"^model config: unknown keys \['pretrained'\]"),
         ({"weights": "x", 1: 2}, r"^model config: unknown keys \['1', 'weights'\]"),
-        ({"tasks": [{"name": "depth", "kind": "depth", "max_depth": 5.0, "unit": "mm"}]}, r"unknown keys \['unit'\]"),
+        (
+            {"tasks": [{"name": "depth", "kind": "depth", "max_depth": 5.0, "unit": "mm"}]},
+            r"unknown keys \['unit'\]",
+        ),
         ({"decoder": "unet"}, r"^unknown decoder 'unet'"),
     ],
 )
@@ -155,4 +191,6 @@ def test_seed_decides_the_weights(specs: list[TaskSpec]) -> None:
     for _ in range(2):
         torch.manual_seed(3)
         states.append(create_model("test_resnet", specs, decoder_channels=8).state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True)
+    )

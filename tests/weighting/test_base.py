@@ -71,7 +71,9 @@ def test_forward_is_pure(make: Callable[[int], LossWeighting], loop: Any) -> Non
 
 
 @every_method
-def test_an_absent_task_is_as_if_it_did_not_exist(make: Callable[[int], LossWeighting], loop: Any) -> None:
+def test_an_absent_task_is_as_if_it_did_not_exist(
+    make: Callable[[int], LossWeighting], loop: Any
+) -> None:
     three, two = loop(make(3)), loop(make(2))
     for number, (losses, jacobian) in enumerate(steps_of(3)):
         losses[1] = 0.0
@@ -94,13 +96,17 @@ def test_an_absent_task_keeps_its_state(make: Callable[[int], LossWeighting], lo
         runner.step(number, losses, jacobian, [True, False, True])
     for name, value in weighting.state_dict().items():
         if value.ndim:
-            assert value[1] == before[name][1] or (value[1].isnan() and before[name][1].isnan()), name
+            assert value[1] == before[name][1] or (value[1].isnan() and before[name][1].isnan()), (
+                name
+            )
         elif name.endswith(".1"):
             assert value == before[name], name
 
 
 @every_method
-def test_a_resumed_run_equals_the_uninterrupted_one(make: Callable[[int], LossWeighting], loop: Any) -> None:
+def test_a_resumed_run_equals_the_uninterrupted_one(
+    make: Callable[[int], LossWeighting], loop: Any
+) -> None:
     steps = steps_of(3)
     presents = [[True, number % 4 != 1, number % 5 != 2] for number in range(STEPS)]
     whole = loop(make(3))
@@ -130,7 +136,9 @@ def test_losses_of_zero_stay_finite(make: Callable[[int], LossWeighting], loop: 
 
 
 @every_method
-def test_nothing_present_is_zero_with_a_graph(make: Callable[[int], LossWeighting], loop: Any) -> None:
+def test_nothing_present_is_zero_with_a_graph(
+    make: Callable[[int], LossWeighting], loop: Any
+) -> None:
     weighting = make(2)
     for number, (losses, jacobian) in enumerate(steps_of(2)):
         loop(weighting).step(number, losses, jacobian, [True, True])
@@ -157,7 +165,9 @@ def test_nan_of_a_present_task_is_kept(make: Callable[[int], LossWeighting]) -> 
 
 
 @every_method
-def test_nan_of_an_absent_task_is_dropped(make: Callable[[int], LossWeighting], weights_of: Any) -> None:
+def test_nan_of_an_absent_task_is_dropped(
+    make: Callable[[int], LossWeighting], weights_of: Any
+) -> None:
     weights = weights_of(make(3), torch.tensor([1.0, torch.nan, 3.0]), [True, False, True])
     assert weights.isfinite().all()
 
@@ -169,7 +179,9 @@ def test_present_must_have_one_entry_per_task(make: Callable[[int], LossWeightin
 
 
 @every_method
-def test_hooks_between_forward_and_backward(make: Callable[[int], LossWeighting], loop: Any) -> None:
+def test_hooks_between_forward_and_backward(
+    make: Callable[[int], LossWeighting], loop: Any
+) -> None:
     weighting = make(2)
     losses = torch.tensor([1.0, 2.0], requires_grad=True)
     total = weighting(losses, [True, True])

@@ -35,7 +35,9 @@ def test_bad_weights(weights: list[float]) -> None:
 
 @pytest.mark.parametrize("weights", [[], [1.0], [1.0, 1.0, 1.0]])
 def test_number_of_weights(weights: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"weights must have one number for each of 2 tasks, got \["):
+    with pytest.raises(
+        ValueError, match=r"weights must have one number for each of 2 tasks, got \["
+    ):
         ConstantWeighting(2, weights=weights)
 
 

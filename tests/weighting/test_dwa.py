@@ -33,7 +33,9 @@ def test_the_first_two_epochs_have_equal_weights(weights_of: Any) -> None:
 def test_weights_sum_to_the_number_of_present_tasks(weights_of: Any) -> None:
     weighting = after_epochs([4.0, 2.0, 1.0], [2.0, 2.0, 0.9])
     for present in ([True, True, True], [True, False, True], [False, True, False]):
-        assert weights_of(weighting, torch.ones(3), present).sum().item() == pytest.approx(sum(present))
+        assert weights_of(weighting, torch.ones(3), present).sum().item() == pytest.approx(
+            sum(present)
+        )
 
 
 def test_an_epoch_without_truth_does_not_count() -> None:

@@ -31,7 +31,9 @@ def test_min_losses(weights_of: Any) -> None:
 def test_the_task_that_fell_less_gains_weight() -> None:
     weighting = FAMO(2, lr=0.025, weight_decay=0.0)
     weighting.after_step(torch.tensor([1.0, 1.0]), torch.tensor([0.5, 0.9]), BOTH)
-    torch.testing.assert_close(weighting.logits, torch.tensor([-0.025, 0.025]))  # Adam's first step is lr long
+    torch.testing.assert_close(
+        weighting.logits, torch.tensor([-0.025, 0.025])
+    )  # Adam's first step is lr long
 
 
 def test_flags() -> None:
@@ -71,7 +73,10 @@ def test_the_cheap_variant_uses_the_logits_of_the_step_that_made_the_fall() -> N
     [
         ({"lr": 0.0}, "lr must be finite and > 0, got 0.0"),
         ({"weight_decay": -1.0}, "weight_decay must be finite and >= 0, got -1.0"),
-        ({"min_losses": [0.0]}, r"min_losses must be one finite number >= 0 for each of 2 tasks, got \[0.0\]"),
+        (
+            {"min_losses": [0.0]},
+            r"min_losses must be one finite number >= 0 for each of 2 tasks, got \[0.0\]",
+        ),
         ({"min_losses": [0.0, -1.0]}, "min_losses must be one finite number >= 0"),
     ],
 )

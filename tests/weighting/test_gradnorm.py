@@ -18,14 +18,18 @@ def gramian_of(*norms: float) -> torch.Tensor:
 def test_golden_first_step() -> None:
     weighting = GradNorm(2)
     weighting.observe_gramian(gramian_of(1.0, 3.0), torch.tensor([1.0, 1.0]), [True, True])
-    torch.testing.assert_close(weighting.weights, torch.tensor([1.025, 0.975]))  # Adam's first step is lr long
+    torch.testing.assert_close(
+        weighting.weights, torch.tensor([1.025, 0.975])
+    )  # Adam's first step is lr long
 
 
 def test_weights_of_the_losses(weights_of: Any) -> None:
     weighting = GradNorm(2)
     assert weighting(torch.tensor([2.0, 3.0]), [True, True]).item() == 5.0
     weighting.observe_gramian(gramian_of(1.0, 3.0), torch.tensor([1.0, 1.0]), [True, True])
-    torch.testing.assert_close(weights_of(weighting, torch.ones(2), [True, True]), torch.tensor([1.025, 0.975]))
+    torch.testing.assert_close(
+        weights_of(weighting, torch.ones(2), [True, True]), torch.tensor([1.025, 0.975])
+    )
 
 
 def test_norms_become_equal_where_losses_fall_together() -> None:
@@ -33,13 +37,17 @@ def test_norms_become_equal_where_losses_fall_together() -> None:
     for step in range(400):
         weighting.observe_gramian(gramian_of(*norms.tolist()), torch.ones(3) * 0.99**step, ALL)
     assert weighting.weights.sum().item() == pytest.approx(3)
-    torch.testing.assert_close(weighting.weights * norms, torch.full((3,), 12 / 7), rtol=0.05, atol=0)
+    torch.testing.assert_close(
+        weighting.weights * norms, torch.full((3,), 12 / 7), rtol=0.05, atol=0
+    )
 
 
 def test_the_slow_task_gets_the_larger_gradient() -> None:
     weighting = GradNorm(2, alpha=1.0, lr=0.01)
     for step in range(300):
-        weighting.observe_gramian(torch.eye(2), torch.tensor([1.0, 1.0 if step == 0 else 0.5]), [True, True])
+        weighting.observe_gramian(
+            torch.eye(2), torch.tensor([1.0, 1.0 if step == 0 else 0.5]), [True, True]
+        )
     torch.testing.assert_close(weighting.weights, torch.tensor([4 / 3, 2 / 3]), rtol=0.05, atol=0)
 
 
@@ -61,7 +69,9 @@ def test_weights_stay_positive_and_keep_their_sum() -> None:
     weighting = GradNorm(3, lr=0.5)
     for step in range(50):
         norms, present = ((1e-6, 1.0, 1e6), ALL) if step % 2 else ((1e-6, 1e6), [True, False, True])
-        weighting.observe_gramian(gramian_of(*norms), torch.tensor([0.5, 1.0, 2.0]) / (step + 1), present)
+        weighting.observe_gramian(
+            gramian_of(*norms), torch.tensor([0.5, 1.0, 2.0]) / (step + 1), present
+        )
         assert (weighting.weights > 0).all()
         assert weighting.weights.sum().item() == pytest.approx(3)
 

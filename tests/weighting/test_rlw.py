@@ -17,7 +17,9 @@ def test_weights_are_the_softmax_of_normal_draws(weights_of: Any) -> None:
 
 
 def test_weights_are_new_in_each_step_and_sum_to_one(weights_of: Any) -> None:
-    weights = torch.stack([weights_of(RandomLossWeighting(3), torch.ones(3), ALL, step) for step in range(400)])
+    weights = torch.stack(
+        [weights_of(RandomLossWeighting(3), torch.ones(3), ALL, step) for step in range(400)]
+    )
     assert len(weights.unique(dim=0)) == 400
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(400))
     torch.testing.assert_close(weights.mean(dim=0), torch.full((3,), 1 / 3), atol=0.05, rtol=0)

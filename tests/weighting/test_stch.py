@@ -40,7 +40,10 @@ def test_a_small_mu_is_the_maximum(weights_of: Any) -> None:
 
 
 def test_the_reference_of_a_task_that_the_warm_up_missed() -> None:
-    weighting, losses = warmed_up([3.0, math.nan, math.nan], [math.nan, 2.0, math.nan]), torch.tensor([3.0, 2.0, 5.0])
+    weighting, losses = (
+        warmed_up([3.0, math.nan, math.nan], [math.nan, 2.0, math.nan]),
+        torch.tensor([3.0, 2.0, 5.0]),
+    )
     assert weighting.reference[:2].tolist() == [3.0, 2.0]
     assert weighting(losses, [True] * 3).item() == pytest.approx(3 * math.log(1 + 1 + 5))
     weighting.end_epoch(torch.tensor([7.0, 7.0, 5.0]))

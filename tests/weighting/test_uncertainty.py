@@ -53,4 +53,6 @@ def test_torchjd() -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    torch.testing.assert_close(torch.stack([*weighting.log_variances]), oracle.log_var + math.log(2))
+    torch.testing.assert_close(
+        torch.stack([*weighting.log_variances]), oracle.log_var + math.log(2)
+    )

@@ -23,7 +23,10 @@ class AlignedMTL(GradientBalancer):
     """
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         host = gramian.detach().cpu()
         num_tasks = len(host)
@@ -35,6 +38,8 @@ class AlignedMTL(GradientBalancer):
             return preferences.to(gramian)
         values, vectors = torch.linalg.eigh(host.double())  # ascending
         vectors = vectors[:, -rank:]
-        singular = values[-rank:].clamp(min=torch.finfo(torch.float64).eps * float(values[-1])).sqrt()
+        singular = (
+            values[-rank:].clamp(min=torch.finfo(torch.float64).eps * float(values[-1])).sqrt()
+        )
         weights: Tensor = vectors @ (singular[0] / singular * (vectors.T @ preferences))
         return weights.to(gramian)

@@ -34,7 +34,9 @@ Scope = Literal["parameters", "features"]
 
 def cut(pyramids: Pyramids) -> dict[str, Pyramid]:
     """Leaves with the values of the maps; a map that several tasks read has one for each of them."""
-    return {task: [x.detach().requires_grad_() for x in pyramid] for task, pyramid in pyramids.items()}
+    return {
+        task: [x.detach().requires_grad_() for x in pyramid] for task, pyramid in pyramids.items()
+    }
 
 
 class Partition:
@@ -55,7 +57,9 @@ class Partition:
         ends = torch.tensor([0, *(p.numel() for p in self.shared)]).cumsum(0).tolist()
         self.size: int = ends[-1]
         self.offsets: dict[int, int] = dict(zip(map(id, self.shared), ends, strict=False))
-        self.own = [[p for p in parameters if id(p) not in self.offsets] for parameters in self.trunk]
+        self.own = [
+            [p for p in parameters if id(p) not in self.offsets] for parameters in self.trunk
+        ]
         self.heads = [_trainable(model.heads[task].parameters()) for task in self.tasks]
 
 
@@ -95,7 +99,12 @@ class CutGradients:
     """
 
     def __init__(
-        self, partition: Partition, present: Sequence[bool], sum_: SumInPlace, scope: Scope, with_gramian: bool
+        self,
+        partition: Partition,
+        present: Sequence[bool],
+        sum_: SumInPlace,
+        scope: Scope,
+        with_gramian: bool,
     ) -> None:
         self._partition, self._sum = partition, sum_
         self._names = [task for task, here in zip(partition.tasks, present, strict=True) if here]
@@ -106,10 +115,14 @@ class CutGradients:
 
     def add(self, pyramids: Pyramids, leaves: Pyramids, annotated: Sequence[bool]) -> None:
         if self._with_gramian:
-            levels = zip(*(leaves[task] for task in self._names), strict=True)  # per map, the leaf of each task
+            levels = zip(
+                *(leaves[task] for task in self._names), strict=True
+            )  # per map, the leaf of each task
             self._gramians += [gramian for maps in levels for gramian in _dots(maps)]
         tasks = enumerate(self._partition.tasks)
-        self._cuts.append([(t, x, g) for t, task in tasks for x, g in _read(pyramids[task], leaves[task])])
+        self._cuts.append(
+            [(t, x, g) for t, task in tasks for x, g in _read(pyramids[task], leaves[task])]
+        )
 
     def gramian(self) -> Tensor | None:
         if not self._with_gramian:
@@ -122,7 +135,9 @@ class CutGradients:
         while self._cuts:
             entries = self._cuts.pop(0)
             if self._own:
-                torch.autograd.backward(*_weighted(entries, own), retain_graph=True, inputs=self._own)
+                torch.autograd.backward(
+                    *_weighted(entries, own), retain_graph=True, inputs=self._own
+                )
             inputs = self._partition.shared if self._own else None
             torch.autograd.backward(*_weighted(entries, shared), inputs=inputs)
         _scale(self._partition.heads, own)
@@ -143,7 +158,9 @@ class JacobianGradients:
         self._partition, self._present, self._sum = partition, present, sum_
         first = partition.shared[0]
         dtype = torch.promote_types(first.dtype, torch.float32)
-        self._jacobian: Tensor | None = torch.zeros(sum(present), partition.size, dtype=dtype, device=first.device)
+        self._jacobian: Tensor | None = torch.zeros(
+            sum(present), partition.size, dtype=dtype, device=first.device
+        )
 
     def add(self, pyramids: Pyramids, leaves: Pyramids, annotated: Sequence[bool]) -> None:
         rows = [t for t, here in enumerate(annotated) if here]
@@ -154,7 +171,9 @@ class JacobianGradients:
             row = self._jacobian[sum(self._present[:t])]
             for p in self._partition.shared:
                 p.grad = self._as(p, row)  # autograd adds to it in place: no second copy of the row
-            torch.autograd.backward(maps, outputs, retain_graph=t != rows[-1], inputs=self._partition.trunk[t])
+            torch.autograd.backward(
+                maps, outputs, retain_graph=t != rows[-1], inputs=self._partition.trunk[t]
+            )
         for p in self._partition.shared:
             p.grad = None
 
@@ -203,14 +222,21 @@ class Balance(nn.Module):
     gramian: Tensor
 
     def __init__(
-        self, balancer: GradientBalancer, model: MultiTaskModel, scope: Scope, every: int, sum_: SumInPlace
+        self,
+        balancer: GradientBalancer,
+        model: MultiTaskModel,
+        scope: Scope,
+        every: int,
+        sum_: SumInPlace,
     ) -> None:
         super().__init__()
         self.balancer, self.scope, self.every, self._sum = balancer, scope, every, sum_
         self.partition = Partition(model)
         kind = type(model.sharing).__name__
         if not self.partition.shared:
-            raise ValueError(f"balancing needs trainable parameters that tasks share; with {kind} there are none")
+            raise ValueError(
+                f"balancing needs trainable parameters that tasks share; with {kind} there are none"
+            )
         if scope == "features" and not isinstance(model.sharing, HardSharing):
             raise ValueError(
                 f"balancing.scope features needs maps that all tasks read, which only hard sharing has, not {kind}; "
@@ -229,7 +255,11 @@ class Balance(nn.Module):
         return CutGradients(self.partition, present, self._sum, self.scope, due)
 
     def update(
-        self, gramian: Tensor, loss_weights: Tensor, present: Sequence[bool], generator: torch.Generator
+        self,
+        gramian: Tensor,
+        loss_weights: Tensor,
+        present: Sequence[bool],
+        generator: torch.Generator,
     ) -> None:
         """New ``weights`` of the present tasks, from the gradients of their weighted losses.
 
@@ -261,7 +291,9 @@ def _read(maps: Pyramid, leaves: Pyramid) -> list[tuple[Tensor, Tensor]]:
     return [(x, leaf.grad) for x, leaf in zip(maps, leaves, strict=True) if leaf.grad is not None]
 
 
-def _weighted(entries: Iterable[tuple[int, Tensor, Tensor]], weights: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def _weighted(
+    entries: Iterable[tuple[int, Tensor, Tensor]], weights: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
     """The maps, each once, and the weighted sum of the gradients that tasks have there, rounded to bfloat16 only once.
 
     Args:
@@ -288,7 +320,9 @@ def _dots(leaves: Sequence[Tensor]) -> list[Tensor]:
 def _spread(rows: Tensor, present: Sequence[bool], rest: Tensor) -> Tensor:
     """The inverse of ``present_rows``: (T, ...) with ``rest`` (T, ...) where a task is not present."""
     found = iter(rows.unbind())
-    return torch.stack([next(found) if here else other for here, other in zip(present, rest.unbind(), strict=True)])
+    return torch.stack(
+        [next(found) if here else other for here, other in zip(present, rest.unbind(), strict=True)]
+    )
 
 
 def _scale(parts: Sequence[Sequence[nn.Parameter]], factors: Tensor) -> None:

@@ -18,7 +18,10 @@ class GradientBalancer(nn.Module):
         super().__init__()
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         """The weights.
 

@@ -38,7 +38,10 @@ class CAGrad(GradientBalancer):
         self.c = c
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         gram = gramian.cpu().double()
         mean = torch.full_like(gram[0], 1 / len(gram))
@@ -61,7 +64,9 @@ def _dual_weights(gramian: Tensor, radius: float) -> Tensor:
     low, high, scale = 0.0, math.inf, 1.0
     known: Tensor | None = None
     for _ in range(60):  # 2 to 8 rounds; a bound against rounding only
-        weights = min_norm_weights(gramian + scale * (cross[:, None] + cross) + scale**2 * cross.mean())
+        weights = min_norm_weights(
+            gramian + scale * (cross[:, None] + cross) + scale**2 * cross.mean()
+        )
         length, support = _length(gramian, weights, gramian.dtype), weights > 0
         if length == 0.0 or (known is not None and support.equal(known)):
             break

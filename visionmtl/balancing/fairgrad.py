@@ -38,7 +38,10 @@ class FairGrad(GradientBalancer):
         self.alpha = alpha
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         if len(gramian) == 1:
             return torch.ones_like(gramian[0])

@@ -39,7 +39,9 @@ class GradVac(GradientBalancer):
         if not 0 <= beta <= 1:
             raise ValueError(f"beta must be in [0, 1], got {beta}")
         self.beta = beta
-        self._targets = torch.zeros(0, 0, dtype=torch.float64)  # [i, j] of the run's tasks, grows to the last one met
+        self._targets = torch.zeros(
+            0, 0, dtype=torch.float64
+        )  # [i, j] of the run's tasks, grows to the last one met
 
     def get_extra_state(self) -> Tensor:
         return self._targets.clone()
@@ -48,19 +50,29 @@ class GradVac(GradientBalancer):
         self._targets = state.clone()
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         gram = in_double(gramian)
         pairs = self._pairs(range(len(gram)) if tasks is None else tasks, gram.device)
         targets = self._targets[pairs]
         rows = torch.arange(len(gram), device=gram.device)
-        mixture = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)  # g_i' = sum_k mixture[i, k] g_k
+        mixture = torch.eye(
+            len(gram), dtype=gram.dtype, device=gram.device
+        )  # g_i' = sum_k mixture[i, k] g_k
         rounding = torch.finfo(gramian.dtype).eps * gram.diagonal()
         orders = visiting_orders(len(gram), generator).to(gram.device, non_blocking=True)
-        for others in orders.unbind(1):  # all g_i' take their next step at once: others[i] is the task that g_i' meets
+        for others in orders.unbind(
+            1
+        ):  # all g_i' take their next step at once: others[i] is the task that g_i' meets
             products = mixture @ gram
             square = (products * mixture).sum(1)
-            length, other_length = square.clamp(min=0).sqrt(), gram.diagonal()[others].clamp(min=0).sqrt()
+            length, other_length = (
+                square.clamp(min=0).sqrt(),
+                gram.diagonal()[others].clamp(min=0).sqrt(),
+            )
             defined = (square > rounding) & (other_length > 0)
             cosine = (products[rows, others] / (length * other_length)).clamp(-1, 1)
             target = targets[rows, others]

@@ -23,7 +23,10 @@ class IMTLG(GradientBalancer):
     """
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         gram = gramian.cpu().double()
         num_tasks, eps = len(gram), torch.finfo(gramian.dtype).eps
@@ -38,7 +41,9 @@ class IMTLG(GradientBalancer):
         system[-1, :-1] = inverse / inverse.max().clamp(min=torch.finfo(gram.dtype).tiny)
         right = gram.new_zeros(num_tasks + 1, 1)
         right[-1] = 1.0
-        parts: Tensor = torch.linalg.lstsq(system, right, rcond=(num_tasks + 1) * eps, driver="gelsd").solution[:-1, 0]
+        parts: Tensor = torch.linalg.lstsq(
+            system, right, rcond=(num_tasks + 1) * eps, driver="gelsd"
+        ).solution[:-1, 0]
         weights = parts * system[-1, :-1]
         total = weights.sum()
         if total.abs() <= eps * weights.abs().sum():

@@ -20,6 +20,9 @@ class MGDA(GradientBalancer):
     """
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         return min_norm_weights(gramian.cpu().double()).to(gramian)

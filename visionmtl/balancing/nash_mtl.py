@@ -39,7 +39,10 @@ class NashMTL(GradientBalancer):
         self.max_norm = max_norm
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         if len(gramian) == 1:
             return torch.ones_like(gramian[0])

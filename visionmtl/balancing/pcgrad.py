@@ -17,7 +17,9 @@ def in_double(gramian: Tensor) -> Tensor:
 
 def visiting_orders(num_tasks: int, generator: torch.Generator | None) -> Tensor:
     """(T, T - 1) on the CPU: row i holds the tasks other than i in a random order of its own."""
-    orders = torch.stack([torch.randperm(num_tasks - 1, generator=generator) for _ in range(num_tasks)])
+    orders = torch.stack(
+        [torch.randperm(num_tasks - 1, generator=generator) for _ in range(num_tasks)]
+    )
     return orders + (orders >= torch.arange(num_tasks)[:, None])
 
 
@@ -30,13 +32,20 @@ class PCGrad(GradientBalancer):
     """
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         gram = in_double(gramian)
         rows = torch.arange(len(gram), device=gram.device)
-        mixture = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)  # g_i' = sum_k mixture[i, k] g_k
+        mixture = torch.eye(
+            len(gram), dtype=gram.dtype, device=gram.device
+        )  # g_i' = sum_k mixture[i, k] g_k
         orders = visiting_orders(len(gram), generator).to(gram.device, non_blocking=True)
-        for others in orders.unbind(1):  # all g_i' take their next step at once: others[i] is the task that g_i' meets
+        for others in orders.unbind(
+            1
+        ):  # all g_i' take their next step at once: others[i] is the task that g_i' meets
             product = (mixture * gram[others]).sum(1)
             square = gram.diagonal()[others]
             conflict = (product < 0) & (square > 0)

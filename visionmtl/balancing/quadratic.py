@@ -20,7 +20,9 @@ def unit_gramian(gramian: Tensor) -> tuple[Tensor, Tensor]:
     """
     squared = gramian.diagonal().double()
     norms = torch.where(squared > _ZERO, squared, 1.0).sqrt()
-    cosines = gramian.double() / norms / norms[:, None]  # one after the other: the product of two norms may underflow
+    cosines = (
+        gramian.double() / norms / norms[:, None]
+    )  # one after the other: the product of two norms may underflow
     alive = squared > _ZERO
     return norms, torch.where(alive & alive[:, None], cosines, 0.0)
 
@@ -50,7 +52,9 @@ def solve_power(gramian: Tensor, power: float) -> Tensor:
     cosines = (vectors * values.clamp(min=floor)) @ vectors.T
     root = norms ** ((power - 1) / (power + 1))
     matrix, diagonal = cosines * root * root[:, None], root**2
-    x = (diagonal.sum() / matrix.sum()).pow(1 / (1 + power)).expand(len(root))  # the minimiser along (1, ..., 1)
+    x = (
+        (diagonal.sum() / matrix.sum()).pow(1 / (1 + power)).expand(len(root))
+    )  # the minimiser along (1, ..., 1)
     identity = torch.eye(len(root), dtype=torch.float64)
     for _ in range(_MAX_NEWTON_STEPS):
         # Newton in relative changes of x, rows and columns scaled so that the second term of the Hessian is power * 1.

@@ -23,7 +23,9 @@ def affine_weights(gramian: Tensor, support: Tensor) -> Tensor:
     smallest = block.diagonal().min()
     system = block + torch.where(smallest > 0, smallest, 1.0)
     scale = system.diagonal().rsqrt()
-    solution = scale * torch.linalg.lstsq(scale[:, None] * system * scale, scale[:, None]).solution[:, 0]
+    solution = (
+        scale * torch.linalg.lstsq(scale[:, None] * system * scale, scale[:, None]).solution[:, 0]
+    )
     weights = torch.zeros_like(gramian[0])
     weights[support] = solution / solution.sum()
     return weights

@@ -14,6 +14,9 @@ class Sum(GradientBalancer):
     """Weight 1 for every task: the gradient of the sum of the losses, the control of every comparison."""
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         return gramian.new_ones(len(gramian))

@@ -13,7 +13,12 @@ from torch import Tensor
 
 from visionmtl.balancing.base import GradientBalancer
 
-_ROW_COUNTERS = ("Constant", "Mean", "Random", "Sum")  # read no more of the gradients than their number
+_ROW_COUNTERS = (
+    "Constant",
+    "Mean",
+    "Random",
+    "Sum",
+)  # read no more of the gradients than their number
 
 
 class TorchJDBalancer(GradientBalancer):
@@ -39,14 +44,21 @@ class TorchJDBalancer(GradientBalancer):
         try:
             module = importlib.import_module("torchjd.aggregation")
         except ModuleNotFoundError as error:
-            raise ValueError("TorchJDBalancer needs TorchJD: pip install 'torchjd>=0.18'") from error
+            raise ValueError(
+                "TorchJDBalancer needs TorchJD: pip install 'torchjd>=0.18'"
+            ) from error
         known, short = gramian_weightings(module), name.removesuffix("Weighting")
         if short not in known:
             exists = hasattr(module, short) or hasattr(module, f"{short}Weighting")
             problem = "needs more than the Gramian of one batch" if exists else "is not in TorchJD"
-            raise ValueError(f"TorchJD weighting {name!r} {problem}; choose from {', '.join(known)}")
+            raise ValueError(
+                f"TorchJD weighting {name!r} {problem}; choose from {', '.join(known)}"
+            )
         try:
-            values = {k: torch.tensor(v, dtype=torch.float32) if isinstance(v, list) else v for k, v in options.items()}
+            values = {
+                k: torch.tensor(v, dtype=torch.float32) if isinstance(v, list) else v
+                for k, v in options.items()
+            }
             weighting = getattr(module, f"{short}Weighting")(**values)
         except (ImportError, TypeError, ValueError) as error:
             raise ValueError(f"TorchJD weighting {name!r}: {error}") from error
@@ -55,7 +67,10 @@ class TorchJDBalancer(GradientBalancer):
         self._tasks: list[int] = []
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         (weighting,) = self._held
         rows = list(range(len(gramian)) if tasks is None else tasks)
@@ -70,7 +85,11 @@ class TorchJDBalancer(GradientBalancer):
     def get_extra_state(self) -> dict[str, Any]:
         (weighting,) = self._held
         buffers = {key: value.clone() for key, value in weighting.named_buffers()}
-        return {"tasks": list(self._tasks), "buffers": buffers, "key": getattr(weighting, "_state_key", None)}
+        return {
+            "tasks": list(self._tasks),
+            "buffers": buffers,
+            "key": getattr(weighting, "_state_key", None),
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         (weighting,) = self._held
@@ -78,7 +97,9 @@ class TorchJDBalancer(GradientBalancer):
         for key, value in state["buffers"].items():
             setattr(weighting, key, value.clone())
         if state["key"] is not None:
-            weighting._state_key = state["key"]  # what TorchJD compares with the next Gramian to decide on a reset
+            weighting._state_key = state[
+                "key"
+            ]  # what TorchJD compares with the next Gramian to decide on a reset
 
 
 @contextmanager
@@ -93,5 +114,11 @@ def _as_global(generator: torch.Generator) -> Iterator[None]:
 def gramian_weightings(module: ModuleType) -> list[str]:
     """Names, without ``Weighting``, of the classes in ``torchjd.aggregation`` that work on the Gramian of one batch."""
     classes = {name: value for name, value in vars(module).items() if isinstance(value, type)}
-    aggregators = {name for name, value in classes.items() if issubclass(value, module.GramianWeightedAggregator)}
-    return sorted(name for name in aggregators.union(_ROW_COUNTERS) if f"{name}Weighting" in classes)
+    aggregators = {
+        name
+        for name, value in classes.items()
+        if issubclass(value, module.GramianWeightedAggregator)
+    }
+    return sorted(
+        name for name in aggregators.union(_ROW_COUNTERS) if f"{name}Weighting" in classes
+    )

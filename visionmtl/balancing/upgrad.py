@@ -38,11 +38,17 @@ class UPGrad(GradientBalancer):
         self.reg_eps = reg_eps
 
     def forward(
-        self, gramian: Tensor, generator: torch.Generator | None = None, tasks: Sequence[int] | None = None
+        self,
+        gramian: Tensor,
+        generator: torch.Generator | None = None,
+        tasks: Sequence[int] | None = None,
     ) -> Tensor:
         exact = gramian.detach().to("cpu", torch.float64)
         identity = torch.eye(len(exact), dtype=torch.float64)
-        matrix = exact / exact.trace().clamp(min=torch.finfo(torch.float64).tiny) + self.reg_eps * identity
+        matrix = (
+            exact / exact.trace().clamp(min=torch.finfo(torch.float64).tiny)
+            + self.reg_eps * identity
+        )
         # v = e_i + y with y >= 0, so the linear term is the i-th row of the matrix
         projections = [row + minimise_nonnegative(matrix, matrix @ row) for row in identity]
         return torch.stack(projections).mean(0).to(gramian)

@@ -38,12 +38,19 @@ def collate(samples: Sequence[Sample], tasks: Sequence[TaskSpec]) -> Batch:
                 f"{sample.image.shape[:2]} ({sample.sample_id}); add a resize or crop to data.transforms, "
                 "or use batch size 1 (in training trainer.eval_batch_size: 1)"
             )
-    images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2).contiguous()
+    images = (
+        torch.from_numpy(np.stack([sample.image for sample in samples]))
+        .permute(0, 3, 1, 2)
+        .contiguous()
+    )
     return Batch(
         images=images,
         targets={spec.name: _collate_task(samples, spec) for spec in tasks},
         sample_ids=[sample.sample_id for sample in samples],
-        annotated={spec.name: sum(_teaches(sample.targets.get(spec.name)) for sample in samples) for spec in tasks},
+        annotated={
+            spec.name: sum(_teaches(sample.targets.get(spec.name)) for sample in samples)
+            for spec in tasks
+        },
     )
 
 
@@ -67,7 +74,9 @@ def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
         if isinstance(target, DenseTarget):
             value[i] = target.value.transpose(2, 0, 1) if target.value.ndim == 3 else target.value
             valid[i] = target.valid
-    return DenseTargets(torch.from_numpy(value), torch.from_numpy(valid), torch.tensor(annotated), known)
+    return DenseTargets(
+        torch.from_numpy(value), torch.from_numpy(valid), torch.tensor(annotated), known
+    )
 
 
 def _known(found: Sequence[Target | None], num_classes: int) -> Tensor | None:
@@ -75,7 +84,9 @@ def _known(found: Sequence[Target | None], num_classes: int) -> Tensor | None:
     masks = [None if target is None else target.known for target in found]
     if all(mask is None for mask in masks):
         return None
-    return torch.from_numpy(np.stack([np.ones(num_classes, bool) if mask is None else mask for mask in masks]))
+    return torch.from_numpy(
+        np.stack([np.ones(num_classes, bool) if mask is None else mask for mask in masks])
+    )
 
 
 def _teaches(target: Target | None) -> bool:
@@ -89,10 +100,14 @@ def _checked(sample: Sample, spec: TaskSpec) -> Target | None:
     expected = BoxTarget if spec.kind == "detection" else DenseTarget
     if target is not None and not isinstance(target, expected):
         kind = type(target).__name__
-        raise ValueError(f"{sample.sample_id}: {spec.name} needs a {expected.__name__}, got a {kind}")
+        raise ValueError(
+            f"{sample.sample_id}: {spec.name} needs a {expected.__name__}, got a {kind}"
+        )
     if isinstance(target, DenseTarget):
         shapes = {target.value.shape[:2], target.valid.shape}
         if shapes != {sample.image.shape[:2]}:
             sizes = f"value {target.value.shape[:2]}, valid {target.valid.shape}"
-            raise ValueError(f"{sample.sample_id}: {spec.name} is {sizes}, the image {sample.image.shape[:2]}")
+            raise ValueError(
+                f"{sample.sample_id}: {spec.name} is {sizes}, the image {sample.image.shape[:2]}"
+            )
     return target

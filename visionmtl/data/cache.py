@@ -62,7 +62,9 @@ class CachedDataset:
         except OSError as error:
             raise ValueError(f"cache {folder}: cannot be written ({error.strerror})") from error
         self._index = self._read_index()
-        self._maps = {name: self._open(name) for name in [_IMAGE, *(spec.name for spec in self.tasks)]}
+        self._maps = {
+            name: self._open(name) for name in [_IMAGE, *(spec.name for spec in self.tasks)]
+        }
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -125,7 +127,9 @@ def _write(dataset: FolderDataset, path: Path) -> None:
     index |= {f"{spec.name}.annotated": [] for spec in dataset.tasks} | {"sizes": [], "cameras": []}
     try:
         with ExitStack() as stack:
-            files = {name: stack.enter_context((scratch / f"{name}.bin").open("wb")) for name in names}
+            files = {
+                name: stack.enter_context((scratch / f"{name}.bin").open("wb")) for name in names
+            }
             title, silent = f"caching {dataset.name} {dataset.split}", not get_console().is_terminal
             for i in track(range(len(dataset)), title, transient=True, disable=silent):
                 _add(dataset[i], dataset, index, files)
@@ -136,11 +140,15 @@ def _write(dataset: FolderDataset, path: Path) -> None:
         raise
 
 
-def _add(sample: Sample, dataset: FolderDataset, index: dict[str, Any], files: Mapping[str, BinaryIO]) -> None:
+def _add(
+    sample: Sample, dataset: FolderDataset, index: dict[str, Any], files: Mapping[str, BinaryIO]
+) -> None:
     """Append a sample to the files, and where it lies to the index."""
     camera = sample.camera
     index["sizes"].append(sample.image.shape[:2])
-    index["cameras"].append([np.nan if camera is None else getattr(camera, name) for name in _CAMERA])
+    index["cameras"].append(
+        [np.nan if camera is None else getattr(camera, name) for name in _CAMERA]
+    )
     parts = {_IMAGE: sample.image}
     for spec in dataset.tasks:
         target = sample.targets.get(spec.name)
@@ -169,15 +177,23 @@ def _encoded(spec: TaskSpec, target: Target | None, steps: Mapping[str, float]) 
     if target is None:
         return np.empty(0, dtype)
     if spec.kind == "normals":
-        return np.rint(target.value * 32767.0).astype(np.int16).ravel()  # no unit vector becomes (0, 0, 0)
+        return (
+            np.rint(target.value * 32767.0).astype(np.int16).ravel()
+        )  # no unit vector becomes (0, 0, 0)
     if spec.name in steps:
-        return np.where(target.valid, np.rint(target.value / steps[spec.name]), 0).astype(np.uint16).ravel()
+        return (
+            np.where(target.valid, np.rint(target.value / steps[spec.name]), 0)
+            .astype(np.uint16)
+            .ravel()
+        )
     codes = target.value.astype(dtype)
     codes[~target.valid] = np.iinfo(dtype).max
     return codes.ravel()
 
 
-def _decoded(spec: TaskSpec, codes: np.ndarray, size: tuple[int, int], steps: Mapping[str, float]) -> DenseTarget:
+def _decoded(
+    spec: TaskSpec, codes: np.ndarray, size: tuple[int, int], steps: Mapping[str, float]
+) -> DenseTarget:
     if spec.kind == "normals":
         x, y, z = np.moveaxis(codes.reshape(*size, 3), 2, 0)
         value = codes.reshape(*size, 3) * np.float32(1 / 32767)

@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, Field
 
+from visionmtl._files import validated
 from visionmtl.data.images import read_bytes
-from visionmtl.files import validated
 from visionmtl.types import BoxTarget
 
 
-@dataclass(slots=True)  # files have a million entries: quicker and smaller than pydantic's models, checked alike
+@dataclass(
+    slots=True
+)  # files have a million entries: quicker and smaller than pydantic's models, checked alike
 class _Image:
     id: int | str
     file_name: str
@@ -76,8 +78,12 @@ class CocoBoxes:
                 raise ValueError(f"{path}: an annotation has {ids}, of which one is not listed")
         owner = np.array([position[note.image_id] for note in coco.annotations], np.int64)
         labels = np.array([label[note.category_id] for note in coco.annotations], np.int64)
-        sizes = np.array([(image.width, image.height) for image in coco.images], np.int64).reshape(-1, 2)
-        boxes, fault = _clip_boxes(np.array([note.bbox for note in coco.annotations]).reshape(-1, 4), sizes[owner])
+        sizes = np.array([(image.width, image.height) for image in coco.images], np.int64).reshape(
+            -1, 2
+        )
+        boxes, fault = _clip_boxes(
+            np.array([note.bbox for note in coco.annotations]).reshape(-1, 4), sizes[owner]
+        )
         fault[[note.iscrowd != 0 for note in coco.annotations]] = "crowd"
         kept = np.flatnonzero(fault == "")
         kept = kept[np.argsort(owner[kept], kind="stable")]
@@ -123,7 +129,9 @@ def class_ids(categories: Sequence[Category], classes: Sequence[str], path: Path
     positions([category.name for category in categories], path, "category")
     for category in categories:
         if category.name not in classes:
-            raise ValueError(f"{path}: unknown category {category.name!r}; classes of the task: {', '.join(classes)}")
+            raise ValueError(
+                f"{path}: unknown category {category.name!r}; classes of the task: {', '.join(classes)}"
+            )
     return {category.id: classes.index(category.name) for category in categories}
 
 

@@ -46,7 +46,9 @@ class _Planes(NamedTuple):
     c: np.ndarray
 
 
-def normals_from_depth(depth: np.ndarray, valid: np.ndarray, camera: Camera, radius: int | None = None) -> DenseTarget:
+def normals_from_depth(
+    depth: np.ndarray, valid: np.ndarray, camera: Camera, radius: int | None = None
+) -> DenseTarget:
     """Surface normals of a depth map, by planes fitted to square windows.
 
     The error in angle falls with the square of the radius where noise decides, and details smaller than the window are
@@ -72,7 +74,10 @@ def normals_from_depth(depth: np.ndarray, valid: np.ndarray, camera: Camera, rad
     _check(depth, valid, camera, radius)
     known = valid & (depth > 0)
     inverse = np.divide(1.0, depth, out=np.zeros(depth.shape), where=known, dtype=np.float64)
-    x, y = np.arange(camera.width) + 0.5 - camera.cx, np.arange(camera.height)[:, None] + 0.5 - camera.cy
+    x, y = (
+        np.arange(camera.width) + 0.5 - camera.cx,
+        np.arange(camera.height)[:, None] + 0.5 - camera.cy,
+    )
     planes, residual = _fit(inverse, known, x, y, radius)
     noise = _noise(residual)
     _shift(planes, residual, np.where(known, ROUNDING * inverse, np.inf), radius)
@@ -83,7 +88,9 @@ def normals_from_depth(depth: np.ndarray, valid: np.ndarray, camera: Camera, rad
     normal = (planes.a * camera.fx, planes.b * camera.fy, planes.c)
     length = np.sqrt(sum(component * component for component in normal))
     scale = np.divide(-1.0, length, out=np.zeros(depth.shape), where=fits)
-    value = np.stack([component * scale for component in normal], axis=-1, dtype=np.float32, casting="same_kind")
+    value = np.stack(
+        [component * scale for component in normal], axis=-1, dtype=np.float32, casting="same_kind"
+    )
     return DenseTarget(value, fits)
 
 
@@ -94,7 +101,9 @@ def _check(depth: np.ndarray, valid: np.ndarray, camera: Camera, radius: int) ->
         )
     if depth.shape != (camera.height, camera.width):
         size = f"{depth.shape[1]}x{depth.shape[0]}"
-        raise ValueError(f"the camera is for {camera.width}x{camera.height} pixels, the depth map has {size}")
+        raise ValueError(
+            f"the camera is for {camera.width}x{camera.height} pixels, the depth map has {size}"
+        )
     if not isinstance(radius, int) or radius < 1:
         raise ValueError(f"radius must be a positive number of pixels, got {radius!r}")
 
@@ -114,7 +123,9 @@ def _fit(
     side = 2 * radius + 1
 
     def total(values: np.ndarray) -> np.ndarray:
-        return cv2.boxFilter(values, cv2.CV_64F, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        return cv2.boxFilter(
+            values, cv2.CV_64F, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT
+        )
 
     one = known.astype(np.float64)
     count = total(one)
@@ -149,7 +160,9 @@ def _shift(planes: _Planes, residual: np.ndarray, rounding: np.ndarray, radius: 
     height, width = residual.shape
     padded = np.pad(residual, radius, constant_values=np.inf)  # outside the picture is no window
     shifts = list(product((0, radius, 2 * radius), repeat=2))
-    best = reduce(np.minimum, (padded[down : down + height, right : right + width] for down, right in shifts))
+    best = reduce(
+        np.minimum, (padded[down : down + height, right : right + width] for down, right in shifts)
+    )
     row, column = np.nonzero(residual > np.maximum(SHIFT_GAIN * best, rounding))
     choice = np.argmin([padded[row + down, column + right] for down, right in shifts], axis=0)
     down, right = (np.array(shifts) - radius)[choice].T

@@ -21,12 +21,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from visionmtl._files import validated
+from visionmtl._yaml import load_yaml
 from visionmtl.data.coco import CocoBoxes, positions
 from visionmtl.data.derive import normals_from_depth
-from visionmtl.data.images import is_there, read_depth, read_image, read_labels, read_mask, read_normals
-from visionmtl.files import validated
+from visionmtl.data.images import (
+    is_there,
+    read_depth,
+    read_image,
+    read_labels,
+    read_mask,
+    read_normals,
+)
 from visionmtl.types import Camera, DenseTarget, Sample, Target, TaskSpec
-from visionmtl.yamlfile import load_yaml
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _OTHER_SUFFIXES = (".bmp", ".gif", ".webp", ".tif", ".tiff", ".npy", ".npz", ".mat", ".exr", ".pfm")
@@ -41,7 +48,9 @@ class _Task(_Strict):
     kind: str
 
     def spec(self) -> TaskSpec:
-        return TaskSpec.from_dict(self.model_dump(include={field.name for field in fields(TaskSpec)}))
+        return TaskSpec.from_dict(
+            self.model_dump(include={field.name for field in fields(TaskSpec)})
+        )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -57,7 +66,9 @@ class _Semseg(_Task):
     def spec(self) -> TaskSpec:
         if 0 <= self.ignore_value < len(self.classes):
             name = self.classes[self.ignore_value]
-            raise ValueError(f"task {self.name!r}: ignore_value {self.ignore_value} is also the id of class {name!r}")
+            raise ValueError(
+                f"task {self.name!r}: ignore_value {self.ignore_value} is also the id of class {name!r}"
+            )
         return super().spec()
 
     def read(self, path: Path) -> DenseTarget:
@@ -91,7 +102,9 @@ class _Mask(_Task):
 
     def spec(self) -> TaskSpec:
         if self.ignore_value in (0, self.positive_value):
-            raise ValueError(f"task {self.name!r}: ignore_value {self.ignore_value} means yes or no too; null is none")
+            raise ValueError(
+                f"task {self.name!r}: ignore_value {self.ignore_value} means yes or no too; null is none"
+            )
         return super().spec()
 
     def read(self, path: Path) -> DenseTarget:
@@ -187,13 +200,19 @@ class FolderDataset:
     ) -> None:
         self.root, self.split = Path(root), split
         description = _read_description(self.root / "dataset.yaml")
-        self.name, self.licence, self._camera = description.name, description.licence, description.camera
+        self.name, self.licence, self._camera = (
+            description.name,
+            description.licence,
+            description.camera,
+        )
         known: list[_Entry] = list(description.tasks)
         if derive_normals:
             known.append(_derived(description, self.root / "dataset.yaml"))
         entries = _select(known, tasks, self.root)
         self.tasks = [entry.spec() for entry in entries]
-        self.steps = {entry.name: entry.scale for entry in entries if isinstance(entry, _Depth | _Disparity)}
+        self.steps = {
+            entry.name: entry.scale for entry in entries if isinstance(entry, _Depth | _Disparity)
+        }
         splits = list_splits(self.root)
         listed = f"splits with a folder rgb: {', '.join(splits) or 'none'}"
         if split not in splits:
@@ -204,14 +223,20 @@ class FolderDataset:
         self._images, self._ids = images, sorted(images)
         stored = [entry for entry in entries if not isinstance(entry, _Derived)]
         self._labels = {
-            entry.name: labels for entry in stored if (labels := _open_labels(entry, folder, boundary)) is not None
+            entry.name: labels
+            for entry in stored
+            if (labels := _open_labels(entry, folder, boundary)) is not None
         }
         self._depth: tuple[str, _Masks] | None = None  # what normals are derived from
         for entry in entries:
-            if isinstance(entry, _Derived) and isinstance(depth := _open_labels(entry.depth, folder, boundary), _Masks):
+            if isinstance(entry, _Derived) and isinstance(
+                depth := _open_labels(entry.depth, folder, boundary), _Masks
+            ):
                 self._depth = entry.depth.name, depth
                 self._unused(depth)
-        dropped = (labels.dropped for labels in self._labels.values() if isinstance(labels, CocoBoxes))
+        dropped = (
+            labels.dropped for labels in self._labels.values() if isinstance(labels, CocoBoxes)
+        )
         self.dropped_boxes = dict(sum(dropped, Counter[str]()))
         self.unused_labels = {name: self._unused(labels) for name, labels in self._labels.items()}
 
@@ -230,18 +255,26 @@ class FolderDataset:
         image = read_image(path)
         height, width = image.shape[:2]
         camera = self._camera_of(path, width, height)
-        found = {name: labels.read(sample_id, (width, height)) for name, labels in self._labels.items()}
+        found = {
+            name: labels.read(sample_id, (width, height)) for name, labels in self._labels.items()
+        }
         if self._depth is not None:
             name, masks = self._depth
             depth = found[name] if name in found else masks.read(sample_id, (width, height))
             if isinstance(depth, DenseTarget) and camera is not None:
                 found["normals"] = normals_from_depth(depth.value, depth.valid, camera)
-        targets = {spec.name: target for spec in self.tasks if (target := found.get(spec.name)) is not None}
+        targets = {
+            spec.name: target for spec in self.tasks if (target := found.get(spec.name)) is not None
+        }
         return Sample(image, targets, sample_id, camera)
 
     def stamp(self) -> str:
         """A text that changes with the samples: with split, tasks, options and the size and time of every file."""
-        masks = [labels for labels in (*self._labels.values(), *(self._depth or ())[1:]) if isinstance(labels, _Masks)]
+        masks = [
+            labels
+            for labels in (*self._labels.values(), *(self._depth or ())[1:])
+            if isinstance(labels, _Masks)
+        ]
         boxes = [labels.path for labels in self._labels.values() if isinstance(labels, CocoBoxes)]
         paths = [self.root / "dataset.yaml", *self._images.values(), *boxes]
         paths += [path for labels in masks for path in labels.paths()]
@@ -250,7 +283,9 @@ class FolderDataset:
             for path in paths
             if path.exists()
         ]
-        return "\n".join([str(self.root.resolve()), str(self.tasks), str(self._depth is not None), *states])
+        return "\n".join(
+            [str(self.root.resolve()), str(self.tasks), str(self._depth is not None), *states]
+        )
 
     def _camera_of(self, path: Path, width: int, height: int) -> Camera | None:
         """The camera of ``dataset.yaml``, scaled to an image that is a resized copy."""
@@ -259,7 +294,9 @@ class FolderDataset:
             return None
         if abs(width * camera.height - height * camera.width) > max(camera.width, camera.height):
             expected = f"the {camera.width}x{camera.height} of the camera in dataset.yaml"
-            raise ValueError(f"{path}: the aspect ratio of {width}x{height} is not that of {expected}")
+            raise ValueError(
+                f"{path}: the aspect ratio of {width}x{height} is not that of {expected}"
+            )
         sx, sy = width / camera.width, height / camera.height
         return Camera(camera.fx * sx, camera.fy * sy, camera.cx * sx, camera.cy * sy, width, height)
 
@@ -267,7 +304,9 @@ class FolderDataset:
         """Ids with a label and no image; all of them is an error, because nothing would be learnt without a word."""
         unused = sorted(labels.ids - self._images.keys())
         if unused and len(unused) == len(labels.ids):
-            raise ValueError(f"{labels.path}: belongs to no image; it has {unused[0]!r}, not {self._ids[0]!r}")
+            raise ValueError(
+                f"{labels.path}: belongs to no image; it has {unused[0]!r}, not {self._ids[0]!r}"
+            )
         return unused
 
 
@@ -310,7 +349,9 @@ def list_splits(root: Path | str) -> list[str]:
 
 
 def _check_inside(path: Path, boundary: Path | None) -> None:
-    if boundary is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(boundary)):
+    if boundary is not None and not Path(os.path.realpath(path)).is_relative_to(
+        os.path.realpath(boundary)
+    ):
         raise ValueError(f"{path}: leads out of {boundary}; allow_outside_root=True permits it")
 
 
@@ -327,7 +368,10 @@ def _list_files(folder: Path, suffixes: tuple[str, ...], boundary: Path | None) 
         path = folder / name
         if not name.isprintable():
             raise ValueError(f"{folder}: file name {name!a} is not printable UTF-8")
-        if name.startswith(".") or path.suffix.lower() not in suffixes + _IMAGE_SUFFIXES + _OTHER_SUFFIXES:
+        if (
+            name.startswith(".")
+            or path.suffix.lower() not in suffixes + _IMAGE_SUFFIXES + _OTHER_SUFFIXES
+        ):
             continue
         if path.suffix.lower() not in suffixes:
             raise ValueError(f"{path}: expected {' or '.join(suffixes)} files")
@@ -353,7 +397,9 @@ def _derived(description: _Description, path: Path) -> _Derived:
     depths = [entry for entry in description.tasks if isinstance(entry, _Depth)]
     if len(depths) != 1 or description.camera is None:
         found = f"{len(depths)} depth tasks and {'a' if description.camera else 'no'} camera"
-        raise ValueError(f"{path}: derive_normals needs one depth task and the camera, it has {found}")
+        raise ValueError(
+            f"{path}: derive_normals needs one depth task and the camera, it has {found}"
+        )
     if "normals" in [entry.name for entry in description.tasks]:
         raise ValueError(f"{path}: derive_normals: it has a task 'normals' already")
     return _Derived(name="normals", kind="normals", depth=depths[0])

@@ -50,7 +50,16 @@ FORMATS: dict[bytes, type[ImageFile]] = {
 
 # What Pillow's readers raise on hostile or broken bytes.
 _BROKEN = (
-    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, AttributeError),
+    *(
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        LookupError,
+        EOFError,
+        OverflowError,
+        AttributeError,
+    ),
     *(struct.error, zlib.error, Image.DecompressionBombError),
 )
 
@@ -89,7 +98,9 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArra
         grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode not in _CONVERTIBLE:
-        raise ValueError(f"{name}: images of mode {image.mode} are not read, expected 8 or 16 bits per channel")
+        raise ValueError(
+            f"{name}: images of mode {image.mode} are not read, expected 8 or 16 bits per channel"
+        )
     image.info.pop("transparency", None)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
@@ -110,7 +121,9 @@ def read_labels(path: Path, num_classes: int, ignore_value: int = 255) -> DenseT
     value = np.where(valid, ids, 0)
     if value.max() >= num_classes:
         found = ", ".join(map(str, np.unique(value[value >= num_classes])[:10]))
-        raise ValueError(f"{path}: class ids {found}, expected 0..{num_classes - 1} or {ignore_value} (ignored)")
+        raise ValueError(
+            f"{path}: class ids {found}, expected 0..{num_classes - 1} or {ignore_value} (ignored)"
+        )
     return DenseTarget(value.astype(np.uint8), valid)
 
 
@@ -129,7 +142,9 @@ def read_mask(path: Path, positive_value: int = 1, ignore_value: int | None = 25
     if (valid & (ids != 0) & ~value).any():
         found = ", ".join(map(str, np.unique(ids[valid & (ids != 0) & ~value])[:10]))
         ignored = "" if ignore_value is None else f", {ignore_value} (ignored)"
-        raise ValueError(f"{path}: values {found}, expected 0 (no), {positive_value} (yes){ignored}")
+        raise ValueError(
+            f"{path}: values {found}, expected 0 (no), {positive_value} (yes){ignored}"
+        )
     return DenseTarget(value.astype(np.uint8), valid)
 
 
@@ -138,7 +153,9 @@ def read_ids(path: Path) -> NDArray[np.int32]:
     data = read_bytes(path)
     image = _load(data, str(path), formats=("PNG",))
     if image.mode not in ("1", "L", "P") and not _is_grey16(image, data):
-        raise ValueError(f"{path}: a colour image ({image.mode}), expected one class id per pixel, grey or palette")
+        raise ValueError(
+            f"{path}: a colour image ({image.mode}), expected one class id per pixel, grey or palette"
+        )
     ids = np.asarray(image).astype(np.int32)
     if image.mode == "L":
         ids //= 255 // (2 ** _bits(image, data) - 1)  # Pillow stretches 2- and 4-bit grey to 0..255
@@ -146,7 +163,11 @@ def read_ids(path: Path) -> NDArray[np.int32]:
 
 
 def read_depth(
-    path: Path, scale: float, invalid_value: float = 0.0, max_depth: float = np.inf, offset: float = 0.0
+    path: Path,
+    scale: float,
+    invalid_value: float = 0.0,
+    max_depth: float = np.inf,
+    offset: float = 0.0,
 ) -> DenseTarget:
     """Reads depth, or disparity, from a 16-bit grey PNG or a 16-bit, 32-bit or float TIFF.
 
@@ -166,7 +187,9 @@ def read_depth(
     """
     image = _load(read_bytes(path), str(path), formats=("PNG", "TIFF"))
     if not image.mode.startswith(("I", "F")):
-        raise ValueError(f"{path}: an 8-bit image ({image.mode}) cannot hold depth, expected 16-bit grey")
+        raise ValueError(
+            f"{path}: an 8-bit image ({image.mode}) cannot hold depth, expected 16-bit grey"
+        )
     raw = np.asarray(image)
     metres = (raw + np.float64(offset)) * scale
     valid = (raw != invalid_value) & np.isfinite(metres) & (metres > 0) & (metres <= max_depth)
@@ -209,7 +232,9 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path}: not a file")
         if status.st_size > max_bytes:
-            raise ValueError(f"{path}: {status.st_size} bytes are more than the limit of {max_bytes}")
+            raise ValueError(
+                f"{path}: {status.st_size} bytes are more than the limit of {max_bytes}"
+            )
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
@@ -220,7 +245,9 @@ def is_there(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-def _load(data: bytes, name: str, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = ()) -> ImageFile:
+def _load(
+    data: bytes, name: str, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = ()
+) -> ImageFile:
     """Decodes ``data`` with the reader that its first bytes ask for; ``formats`` narrows the choice."""
     if not data:
         raise ValueError(f"{name}: the file is empty")
@@ -232,7 +259,9 @@ def _load(data: bytes, name: str, max_pixels: int = MAX_PIXELS, formats: tuple[s
     with _faults_named(name, reader.format):
         image = reader(io.BytesIO(data))
     if image.width * image.height > max_pixels:
-        raise ValueError(f"{name}: {image.width}x{image.height} pixels are more than the limit of {max_pixels}")
+        raise ValueError(
+            f"{name}: {image.width}x{image.height} pixels are more than the limit of {max_pixels}"
+        )
     with _faults_named(name, reader.format):
         if reader is PngImageFile:
             image.verify()  # checksums and the end mark, which load() skips; the object is used up by it

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from visionmtl.data.batch import collate
 from visionmtl.data.mixture import MixtureDataset, mixture_of
-from visionmtl.data.transforms import Transform
+from visionmtl.data.transforms.joint import Transform
 from visionmtl.types import Batch, MultiTaskDataset, Sample, TaskSpec
 
 TIMEOUT = 300
@@ -71,11 +71,19 @@ class EpochSampler(Sampler[list[Key]]):
     """
 
     def __init__(
-        self, dataset: Sized, batch_size: int, seed: int, train: bool, rank: int = 0, processes: int = 1
+        self,
+        dataset: Sized,
+        batch_size: int,
+        seed: int,
+        train: bool,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         num_samples = len(dataset)
         if train and processes > 1 and num_samples < processes:
-            raise ValueError(f"{num_samples} training samples are too few for {processes} processes")
+            raise ValueError(
+                f"{num_samples} training samples are too few for {processes} processes"
+            )
         self.dataset = dataset
         self.num_samples = num_samples
         self.batch_size = batch_size
@@ -89,7 +97,11 @@ class EpochSampler(Sampler[list[Key]]):
     def __len__(self) -> int:
         if not self.train:
             return sum(math.ceil(len(own) / self.batch_size) for own in self._shares())
-        return max(1, self.num_samples // (self.batch_size * self.processes)) if self.num_samples else 0
+        return (
+            max(1, self.num_samples // (self.batch_size * self.processes))
+            if self.num_samples
+            else 0
+        )
 
     def __iter__(self) -> Iterator[list[Key]]:
         return self._training() if self.train else islice(self._evaluation(), self.start, None)
@@ -99,7 +111,9 @@ class EpochSampler(Sampler[list[Key]]):
         if isinstance(self.dataset, MixtureDataset):
             order = self.dataset.draw(self.seed, epoch)
         else:
-            generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
+            generator = np.random.Generator(
+                np.random.PCG64(np.random.SeedSequence([self.seed, epoch]))
+            )
             order = generator.permutation(self.num_samples)
         times = _times_before(order)
         for first in range(self.start * size, len(self) * size, size):

@@ -24,7 +24,9 @@ class MatchedDataset:
         ValueError: the kinds of a pair differ, or the data set has a class that the wanted task lacks.
     """
 
-    def __init__(self, dataset: MultiTaskDataset, pairs: Sequence[tuple[TaskSpec, TaskSpec]]) -> None:
+    def __init__(
+        self, dataset: MultiTaskDataset, pairs: Sequence[tuple[TaskSpec, TaskSpec]]
+    ) -> None:
         self.dataset, self.pairs = dataset, list(pairs)
         self.tasks = [wanted for _, wanted in pairs]
         self._own = {wanted.name: own.name for own, wanted in pairs}
@@ -39,7 +41,9 @@ class MatchedDataset:
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
         targets = {
-            name: self._mapped(name, sample.targets[own]) for name, own in self._own.items() if own in sample.targets
+            name: self._mapped(name, sample.targets[own])
+            for name, own in self._own.items()
+            if own in sample.targets
         }
         return replace(sample, targets=targets)
 
@@ -68,7 +72,9 @@ def _class_map(own: TaskSpec, wanted: TaskSpec) -> tuple[np.ndarray, int] | None
             f"task {wanted.name!r}: the classes differ; wanted are [{', '.join(wanted.classes)}], "
             f"the data has [{', '.join(own.classes)}]"
         )
-    return np.array([wanted.classes.index(name) for name in own.classes], dtype=np.int64), wanted.num_classes
+    return np.array(
+        [wanted.classes.index(name) for name in own.classes], dtype=np.int64
+    ), wanted.num_classes
 
 
 def match_model(
@@ -97,7 +103,10 @@ def match_model(
         raise ValueError(f"model and data have no task in common; {listed}")
     measured = ("depth", "disparity", "edge")  # in the data set's own way
     pairs = [
-        (own[spec.name], own[spec.name] if spec.kind == own[spec.name].kind and spec.kind in measured else spec)
+        (
+            own[spec.name],
+            own[spec.name] if spec.kind == own[spec.name].kind and spec.kind in measured else spec,
+        )
         for spec in common
     ]
     return MatchedDataset(dataset, pairs)

@@ -57,11 +57,16 @@ class MixtureDataset:
         self.names = list(sets)
         self.tasks = [united[name] for name in names]
         self._sets = [
-            MatchedDataset(dataset, [(own, united[to]) for to, own in _renamed(name, dataset, heads) if to in names])
+            MatchedDataset(
+                dataset,
+                [(own, united[to]) for to, own in _renamed(name, dataset, heads) if to in names],
+            )
             for name, dataset in sets.items()
         ]
         self.sizes = [len(dataset) for dataset in self._sets]
-        if idle := [name for name, part in zip(self.names, self._sets, strict=True) if not part.tasks]:
+        if idle := [
+            name for name, part in zip(self.names, self._sets, strict=True) if not part.tasks
+        ]:
             raise ValueError(f"tasks: set {idle[0]!r} has none of {', '.join(names)}; leave it out")
         self.quotas = _quotas(self.sizes, temperature)
         self._starts: list[int] = np.cumsum([0, *self.sizes]).tolist()
@@ -90,9 +95,13 @@ class MixtureDataset:
         A set is gone through in random order, and again in another, across epochs: no sample comes a second time before
         all others of its set have come once.
         """
-        origin = _generator(seed, 0, epoch).permutation(np.repeat(np.arange(len(self.sizes)), self.quotas))
+        origin = _generator(seed, 0, epoch).permutation(
+            np.repeat(np.arange(len(self.sizes)), self.quotas)
+        )
         order = np.empty(len(self), np.int64)
-        for part, (start, size, quota) in enumerate(zip(self._starts, self.sizes, self.quotas, strict=False)):
+        for part, (start, size, quota) in enumerate(
+            zip(self._starts, self.sizes, self.quotas, strict=False)
+        ):
             order[origin == part] = start + _endless(seed, part, size, epoch * quota, quota)
         return order
 
@@ -133,7 +142,9 @@ def mixture_of(dataset: object) -> MixtureDataset | None:
 
 def _renamed(name: str, dataset: MultiTaskDataset, heads: str) -> list[tuple[str, TaskSpec]]:
     """Name in the mixture and own task, of every task of a set."""
-    return [(spec.name if heads == "shared" else f"{name}_{spec.name}", spec) for spec in dataset.tasks]
+    return [
+        (spec.name if heads == "shared" else f"{name}_{spec.name}", spec) for spec in dataset.tasks
+    ]
 
 
 def _united(sets: Mapping[str, MultiTaskDataset], heads: str) -> dict[str, TaskSpec]:
@@ -142,11 +153,15 @@ def _united(sets: Mapping[str, MultiTaskDataset], heads: str) -> dict[str, TaskS
     for name, dataset in sets.items():
         for to, own in _renamed(name, dataset, heads):
             if to in united and heads == "per_set":  # task b_c of set a, task c of set a_b
-                raise ValueError(f"data.sets: two sets would have a task {to!r}; give set {name!r} another name")
+                raise ValueError(
+                    f"data.sets: two sets would have a task {to!r}; give set {name!r} another name"
+                )
             before = united.setdefault(to, replace(own, name=to))
             if before.kind != own.kind:
                 kinds = f"{own.kind} in set {name!r} and {before.kind} in another"
-                raise ValueError(f"data.sets: task {to!r} is {kinds}; choose tasks of each set, or heads: per_set")
+                raise ValueError(
+                    f"data.sets: task {to!r} is {kinds}; choose tasks of each set, or heads: per_set"
+                )
             united[to] = _joined(before, own)
     return united
 
@@ -174,7 +189,9 @@ def _quotas(sizes: Sequence[int], temperature: float) -> list[int]:
 def _endless(seed: int, part: int, size: int, first: int, count: int) -> np.ndarray:
     """Entries first .. first + count of endless permutations of 0 .. size - 1, one after another."""
     rounds = range(first // size, (first + count - 1) // size + 1)
-    orders = np.concatenate([_generator(seed, 1 + part, number).permutation(size) for number in rounds])
+    orders = np.concatenate(
+        [_generator(seed, 1 + part, number).permutation(size) for number in rounds]
+    )
     begin = first - rounds[0] * size
     return orders[begin : begin + count]
 

@@ -25,7 +25,10 @@ class Subset:
     """
 
     def __init__(
-        self, dataset: MultiTaskDataset, indices: np.ndarray, kept: Mapping[str, np.ndarray] | None = None
+        self,
+        dataset: MultiTaskDataset,
+        indices: np.ndarray,
+        kept: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.dataset, self.tasks = dataset, dataset.tasks
         self._indices, self._kept = indices, dict(kept or {})
@@ -43,7 +46,9 @@ class Subset:
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[self.position(index)]
         dropped = [task for task, kept in self._kept.items() if not kept[index]]
-        return replace(sample, targets={k: v for k, v in sample.targets.items() if k not in dropped})
+        return replace(
+            sample, targets={k: v for k, v in sample.targets.items() if k not in dropped}
+        )
 
 
 def parse_split(text: str) -> tuple[str, str | None, str | None]:
@@ -79,7 +84,10 @@ def cut_split(dataset: MultiTaskDataset, text: str) -> MultiTaskDataset:
 
 
 def keep_labels(
-    dataset: MultiTaskDataset, shares: Mapping[str, float], seed: int, used: Sequence[str] | None = None
+    dataset: MultiTaskDataset,
+    shares: Mapping[str, float],
+    seed: int,
+    used: Sequence[str] | None = None,
 ) -> MultiTaskDataset:
     """A data set with a share of the labels of some tasks; samples that lose the labels of every task are left out.
 
@@ -99,10 +107,14 @@ def keep_labels(
     kept: dict[str, np.ndarray] = {}
     for task, share in shares.items():
         if task not in names:
-            raise ValueError(f"labels: unknown task {task!r}; tasks of this data set: {', '.join(names)}")
+            raise ValueError(
+                f"labels: unknown task {task!r}; tasks of this data set: {', '.join(names)}"
+            )
         if not 0 <= share <= 1:
             raise ValueError(f"labels.{task}: must be a share in 0..1, got {share}")
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, crc32(task.encode())])))
+        rng = np.random.Generator(
+            np.random.PCG64(np.random.SeedSequence([seed, crc32(task.encode())]))
+        )
         rank = rng.permutation(len(dataset))
         kept[task] = rank < math.ceil(share * len(dataset) - 1e-9)
     if not kept:

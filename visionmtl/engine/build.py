@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from visionmtl._yaml import shown
 from visionmtl.balancing import BALANCERS, GradientBalancer, Sum, TorchJDBalancer
 from visionmtl.balancing.backward import Balance
-from visionmtl.config import (
+from visionmtl.config.schema import (
     BalancingConfig,
     Config,
     ConstantWeightingConfig,
@@ -30,10 +31,14 @@ from visionmtl.models.sharing.penalty import soft_sharing_penalty
 from visionmtl.tasks import build_loss
 from visionmtl.types import TaskSpec
 from visionmtl.weighting import WEIGHTINGS, ConstantWeighting, LossWeighting
-from visionmtl.yamlfile import shown
 
 M = TypeVar("M")
-_TYPES: dict[type, str] = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
+_TYPES: dict[type, str] = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+}
 
 
 def build_model(config: Config, tasks: Sequence[TaskSpec]) -> MultiTaskModel:
@@ -55,7 +60,9 @@ def build_model(config: Config, tasks: Sequence[TaskSpec]) -> MultiTaskModel:
         )
 
 
-def build_parameter_groups(config: Config, model: MultiTaskModel, weighting: LossWeighting) -> list[dict[str, Any]]:
+def build_parameter_groups(
+    config: Config, model: MultiTaskModel, weighting: LossWeighting
+) -> list[dict[str, Any]]:
     """The optimiser's parameter groups."""
     options, sharing = config.optimizer, config.model.sharing
     _check_tasks("optimizer.task_weight_decay", options.task_weight_decay, model.tasks)
@@ -64,7 +71,9 @@ def build_parameter_groups(config: Config, model: MultiTaskModel, weighting: Los
         options.weight_decay,
         options.backbone_lr_scale,
         weighting,
-        unit_lr_scale=sharing.lr_scale if isinstance(sharing, CrossStitchConfig | NDDRConfig) else 1.0,
+        unit_lr_scale=sharing.lr_scale
+        if isinstance(sharing, CrossStitchConfig | NDDRConfig)
+        else 1.0,
         task_weight_decay=options.task_weight_decay,
     )
 
@@ -75,7 +84,9 @@ def build_penalty(config: Config, model: MultiTaskModel) -> Callable[[], Tensor]
     if not isinstance(sharing, IndependentSharingConfig) or sharing.penalty is None:
         return None
     if len(model.tasks) < 2:
-        raise ValueError(f"model.sharing.penalty: needs at least two tasks, the run has {list(model.heads)}")
+        raise ValueError(
+            f"model.sharing.penalty: needs at least two tasks, the run has {list(model.heads)}"
+        )
     kind, weight = sharing.penalty, sharing.penalty_weight
     return lambda: weight * soft_sharing_penalty(kind, model.sharing)
 
@@ -83,7 +94,9 @@ def build_penalty(config: Config, model: MultiTaskModel) -> Callable[[], Tensor]
 def build_criterion(config: Config, tasks: Sequence[TaskSpec]) -> Criterion:
     """One loss per task; ``losses`` may leave tasks to their default loss."""
     _check_tasks("losses", config.losses, tasks)
-    return Criterion({spec.name: build_loss(spec, **config.losses.get(spec.name, {})) for spec in tasks})
+    return Criterion(
+        {spec.name: build_loss(spec, **config.losses.get(spec.name, {})) for spec in tasks}
+    )
 
 
 def build_weighting(config: Config, tasks: Sequence[TaskSpec]) -> LossWeighting:
@@ -96,7 +109,9 @@ def build_weighting(config: Config, tasks: Sequence[TaskSpec]) -> LossWeighting:
     return build_method("weighting", WEIGHTINGS[section.type], [len(tasks)], section.options)
 
 
-def build_balance(config: Config, model: MultiTaskModel, weighting: LossWeighting, world: World) -> Balance | None:
+def build_balance(
+    config: Config, model: MultiTaskModel, weighting: LossWeighting, world: World
+) -> Balance | None:
     """What balances the gradients; None where one backward pass of the weighted losses is enough.
 
     That is so without ``balancing``, unless the weighting looks at the gradients, and always with a single task.
@@ -104,7 +119,9 @@ def build_balance(config: Config, model: MultiTaskModel, weighting: LossWeightin
     Raises:
         ValueError: unknown options, a weighting that cannot be combined, or a sharing scheme that does not fit.
     """
-    section = config.balancing or (BalancingConfig.model_validate({"type": "sum"}) if weighting.needs_gramian else None)
+    section = config.balancing or (
+        BalancingConfig.model_validate({"type": "sum"}) if weighting.needs_gramian else None
+    )
     if section is None:
         return None
     classes: dict[str, type[GradientBalancer]] = {**BALANCERS, "torchjd": TorchJDBalancer}
@@ -123,7 +140,9 @@ def build_balance(config: Config, model: MultiTaskModel, weighting: LossWeightin
         raise ValueError(f"{needed_by}{error}") from error
 
 
-def build_parts(config: Config, model: MultiTaskModel, device: torch.device, world: World) -> StepParts:
+def build_parts(
+    config: Config, model: MultiTaskModel, device: torch.device, world: World
+) -> StepParts:
     """What the steps of a run need, around the network, which is on the device."""
     options, names = config.trainer, [spec.name for spec in model.tasks]
     weighting = build_weighting(config, model.tasks).to(device)
@@ -136,12 +155,16 @@ def build_parts(config: Config, model: MultiTaskModel, device: torch.device, wor
         model=model,
         forward=wrap(network),
         # A compiled graph goes backward once only, and the trunk's has to do so for every task in the other scope.
-        features=wrap(model.features) if balance is None or balance.scope == "features" else model.features,
+        features=wrap(model.features)
+        if balance is None or balance.scope == "features"
+        else model.features,
         predict=wrap(model.predict),
         criterion=build_criterion(config, model.tasks).to(device),
         weighting=weighting,
         balance=balance,
-        finite=FiniteCheck(names, device, immediate=options.nonfinite == "skip", gather=world.gather),
+        finite=FiniteCheck(
+            names, device, immediate=options.nonfinite == "skip", gather=world.gather
+        ),
         device=device,
         world=world,
         bf16=options.precision == "bf16",
@@ -156,14 +179,18 @@ def _has_unreached(model: MultiTaskModel) -> bool:
     return any(p.requires_grad and id(p) not in reached for p in model.parameters())
 
 
-def build_method(key: str, method: Callable[..., M], given: Sequence[Any], options: Mapping[str, Any]) -> M:
+def build_method(
+    key: str, method: Callable[..., M], given: Sequence[Any], options: Mapping[str, Any]
+) -> M:
     """A method with the options of its config section ``key``."""
     parameters = inspect.signature(method).parameters.values()
     known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
     unknown = sorted(set(options) - set(known))
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
         raise ValueError(f"{key}: unknown options {unknown}; known: {list(known)}")
-    if missing := [name for name, p in known.items() if p.default is p.empty and name not in options]:
+    if missing := [
+        name for name, p in known.items() if p.default is p.empty and name not in options
+    ]:
         raise ValueError(f"{key}: missing options {missing}")
     for name in sorted(set(options) & set(known)):
         _check_type(f"{key}.{name}", options[name], type(known[name].default))

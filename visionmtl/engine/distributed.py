@@ -42,7 +42,9 @@ class World:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
-        for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+        for tensor, part in zip(
+            tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True
+        ):
             tensor.copy_(part.view(tensor.shape))
 
     def sum_host(self, values: Sequence[int]) -> list[int]:
@@ -91,7 +93,9 @@ class World:
         if self.size == 1:
             return model
         # Batch norm keeps its own running statistics in each process; those of the main one are evaluated and saved.
-        return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=find_unused)
+        return nn.parallel.DistributedDataParallel(
+            model, broadcast_buffers=False, find_unused_parameters=find_unused
+        )
 
 
 @contextmanager
@@ -101,13 +105,17 @@ def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     Raises:
         ValueError: more processes than CUDA devices, or several on a device that can have but one.
     """
-    rank, size, local_rank = (int(os.environ.get(k, d)) for k, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    rank, size, local_rank = (
+        int(os.environ.get(k, d)) for k, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
     if size == 1:
         yield World(), device
         return
     if device.type == "cuda":
         if local_rank >= torch.cuda.device_count():
-            raise ValueError(f"more processes than CUDA devices ({torch.cuda.device_count()}) on this machine")
+            raise ValueError(
+                f"more processes than CUDA devices ({torch.cuda.device_count()}) on this machine"
+            )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     elif device.type != "cpu":

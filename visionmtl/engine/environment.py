@@ -16,7 +16,15 @@ import torch
 
 from visionmtl import __version__
 
-PACKAGES = ("torch", "torchvision", "timm", "albumentations", "numpy", "torchmetrics", "opencv-python-headless")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "albumentations",
+    "numpy",
+    "torchmetrics",
+    "opencv-python-headless",
+)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -45,8 +53,10 @@ def command() -> str:
     script = Path(sys.argv[0])
     if script.name == "visionmtl":
         words = [script.name, *sys.argv[1:]]
-    elif script.name == "cli.py" and "-m" in sys.orig_argv:  # argv[0] is the path of the module then
-        words = ["python", "-m", "visionmtl.cli", *sys.argv[1:]]
+    elif (
+        script.name == "cli.py" and "-m" in sys.orig_argv
+    ):  # argv[0] is the path of the module then
+        words = ["python", "-m", "visionmtl.cli.main", *sys.argv[1:]]
     else:
         words = ["python", *sys.argv]
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")

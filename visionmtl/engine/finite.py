@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from visionmtl.engine.errors import NonFiniteLossError
+from visionmtl._errors import NonFiniteLossError
 
 
 @dataclass
@@ -54,9 +54,13 @@ class FiniteCheck:
         """Check the losses (T,) of a micro-batch."""
         self._check(losses.detach(), [f"loss of {task}" for task in self._tasks], step, sample_ids)
 
-    def check_gramian(self, diagonal: Tensor, present: Sequence[bool], step: int, sample_ids: Sequence[str]) -> None:
+    def check_gramian(
+        self, diagonal: Tensor, present: Sequence[bool], step: int, sample_ids: Sequence[str]
+    ) -> None:
         """Check the squared norms (R,) of the gradients of the R present tasks."""
-        names = [f"gradient of {task}" for task, here in zip(self._tasks, present, strict=True) if here]
+        names = [
+            f"gradient of {task}" for task, here in zip(self._tasks, present, strict=True) if here
+        ]
         self._check(diagonal.detach(), names, step, sample_ids)
 
     def check_gradient(self, norm: Tensor, step: int, sample_ids: Sequence[str]) -> None:
@@ -68,7 +72,9 @@ class FiniteCheck:
         while self._pending:
             self._check_first()
 
-    def _check(self, values: Tensor, names: Sequence[str], step: int, sample_ids: Sequence[str]) -> None:
+    def _check(
+        self, values: Tensor, names: Sequence[str], step: int, sample_ids: Sequence[str]
+    ) -> None:
         while self._pending and self._pending[0].step < step:
             self._check_first()
         if self._delayed:
@@ -81,16 +87,26 @@ class FiniteCheck:
         first.arrived.synchronize()
         self._raise_if_bad(first.values, first.names, first.step, first.sample_ids)
 
-    def _raise_if_bad(self, values: Tensor, names: Sequence[str], step: int, sample_ids: Sequence[str]) -> None:
-        bad = [f"{name} is {v}" for name, v in zip(names, values.tolist(), strict=True) if not math.isfinite(v)]
+    def _raise_if_bad(
+        self, values: Tensor, names: Sequence[str], step: int, sample_ids: Sequence[str]
+    ) -> None:
+        bad = [
+            f"{name} is {v}"
+            for name, v in zip(names, values.tolist(), strict=True)
+            if not math.isfinite(v)
+        ]
         if bad:
             samples = [name for of_process in self._gather(sample_ids) for name in of_process]
-            raise NonFiniteLossError(f"step {step}: {', '.join(bad)}; samples: {', '.join(samples)}")
+            raise NonFiniteLossError(
+                f"step {step}: {', '.join(bad)}; samples: {', '.join(samples)}"
+            )
 
 
 def _to_host(values: Tensor) -> tuple[Tensor, torch.cuda.Event]:
     """A copy that is under way, and the event of its arrival."""
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(
+        values, non_blocking=True
+    )
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record()
     return host, event

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from visionmtl._yaml import shown
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.types import TaskSpec
-from visionmtl.yamlfile import shown
-from visionmtl.zoo import load_model
+from visionmtl.zoo.load import load_model
 
 
 def init_from(model: MultiTaskModel, sources: Mapping[str, str]) -> None:
@@ -35,10 +35,16 @@ def init_from(model: MultiTaskModel, sources: Mapping[str, str]) -> None:
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
         try:
-            for part, state in zip((*own, model.heads[task]), (*trained, other.heads[name]), strict=True):
+            for part, state in zip(
+                (*own, model.heads[task]), (*trained, other.heads[name]), strict=True
+            ):
                 part.load_state_dict(state.state_dict())
-        except RuntimeError as error:  # load_state_dict lists every tensor; the parts say it shorter
-            raise ValueError(f"{key}: {source} is {_parts(other)}; this model is {_parts(model)}") from error
+        except (
+            RuntimeError
+        ) as error:  # load_state_dict lists every tensor; the parts say it shorter
+            raise ValueError(
+                f"{key}: {source} is {_parts(other)}; this model is {_parts(model)}"
+            ) from error
 
 
 def _same_task(spec: TaskSpec, other: MultiTaskModel, source: str) -> str:
@@ -56,6 +62,4 @@ def _same_task(spec: TaskSpec, other: MultiTaskModel, source: str) -> str:
 
 def _parts(model: MultiTaskModel) -> str:
     config = model.config
-    return (
-        f"{config['backbone']}, {config['decoder']} of {config['decoder_channels']} channels, heads {config['heads']}"
-    )
+    return f"{config['backbone']}, {config['decoder']} of {config['decoder_channels']} channels, heads {config['heads']}"

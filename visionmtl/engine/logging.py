@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from visionmtl.engine.errors import RunError
+from visionmtl._errors import RunError
 
 CSV_HEADER = ["step", "epoch", "split", "name", "value"]
 
@@ -28,13 +28,19 @@ class RunLogger:
     """
 
     def __init__(
-        self, folder: Path, tensorboard: bool, resume_step: int | None = None, sizes: Mapping[str, int] | None = None
+        self,
+        folder: Path,
+        tensorboard: bool,
+        resume_step: int | None = None,
+        sizes: Mapping[str, int] | None = None,
     ) -> None:
         self._paths = folder / "metrics.jsonl", folder / "metrics.csv"
         for path in self._paths:
             if sizes and path.exists() and path.stat().st_size > sizes[path.name]:
                 os.truncate(path, sizes[path.name])
-        self._jsonl, self._csv_file = (path.open("a", buffering=1, newline="\n") for path in self._paths)
+        self._jsonl, self._csv_file = (
+            path.open("a", buffering=1, newline="\n") for path in self._paths
+        )
         self._csv = csv.writer(self._csv_file, lineterminator="\n")
         if not self.sizes()["metrics.csv"]:
             self._csv.writerow(CSV_HEADER)
@@ -48,7 +54,10 @@ class RunLogger:
         """
         flat = _flat(values)
         try:
-            self._jsonl.write(json.dumps({"step": step, "epoch": epoch, "split": split, **json_safe(values)}) + "\n")
+            self._jsonl.write(
+                json.dumps({"step": step, "epoch": epoch, "split": split, **json_safe(values)})
+                + "\n"
+            )
             self._csv.writerows([step, epoch, split, name, value] for name, value in flat)
         except OSError as error:
             raise RunError(f"{self._paths[0]}: cannot be written ({error.strerror})") from error
@@ -65,12 +74,16 @@ class RunLogger:
 
     def close(self) -> None:
         for file in (self._jsonl, self._csv_file):
-            with suppress(OSError):  # complete lines are on the disk already; a full disk was reported by ``log``
+            with suppress(
+                OSError
+            ):  # complete lines are on the disk already; a full disk was reported by ``log``
                 file.close()
         self._to_tensorboard("close")
 
     def _open_tensorboard(self, folder: Path, resume_step: int | None) -> Any:
-        purge_step = None if resume_step is None else resume_step + 1  # events of this step and later are hidden
+        purge_step = (
+            None if resume_step is None else resume_step + 1
+        )  # events of this step and later are hidden
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -135,7 +148,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         ValueError: names the file: it cannot be read, or has a line that no ``RunLogger`` wrote.
     """
     try:
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")  # what follows the last line end is empty or cut
+        *lines, _ = path.read_text(encoding="utf-8").split(
+            "\n"
+        )  # what follows the last line end is empty or cut
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
     records = []

@@ -13,7 +13,7 @@ from timm.scheduler.poly_lr import PolyLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
-from visionmtl.engine.errors import last_line
+from visionmtl._errors import last_line
 from visionmtl.models.multitask import MultiTaskModel
 
 
@@ -41,7 +41,11 @@ def parameter_groups(
     place = {id(p): "backbone" for b in model.sharing.backbones for p in b.parameters()}
     place |= {id(p): "units" for p in model.sharing.unit_parameters()}
     undecayed = {id(p) for p in model.sharing.no_weight_decay()}
-    own = {id(p): (task, d) for task, d in (task_weight_decay or {}).items() for p in model.task_parameters(task)}
+    own = {
+        id(p): (task, d)
+        for task, d in (task_weight_decay or {}).items()
+        for p in model.task_parameters(task)
+    }
     groups: dict[tuple[str, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -56,11 +60,18 @@ def parameter_groups(
             groups.setdefault((name, decay), []).append(parameter)
     scales = {"backbone": backbone_lr_scale, "units": unit_lr_scale, "new": 1.0}
     made: list[dict[str, Any]] = [
-        {"name": name, "params": parameters, "weight_decay": decay, "lr_scale": scales[name.split("_")[0]]}
+        {
+            "name": name,
+            "params": parameters,
+            "weight_decay": decay,
+            "lr_scale": scales[name.split("_")[0]],
+        }
         for (name, decay), parameters in groups.items()
     ]
     if learnable := [p for p in weighting.parameters() if p.requires_grad]:
-        made.append({"name": "weighting", "params": learnable, "weight_decay": 0.0, "lr_scale": 1.0})
+        made.append(
+            {"name": "weighting", "params": learnable, "weight_decay": 0.0, "lr_scale": 1.0}
+        )
     return made
 
 
@@ -73,11 +84,15 @@ def make_optimizer(groups: list[dict[str, Any]], name: str, lr: float) -> torch.
     known = [str(optimizer) for optimizer in list_optimizers()]
     if name not in known:
         close = difflib.get_close_matches(name.lower(), known, n=3) or ["adamw", "sgd", "lamb"]
-        raise ValueError(f"optimizer.name: unknown optimiser {name!r}; timm has, among others, {', '.join(close)}")
+        raise ValueError(
+            f"optimizer.name: unknown optimiser {name!r}; timm has, among others, {', '.join(close)}"
+        )
     try:
         optimizer: torch.optim.Optimizer = create_optimizer_v2(groups, opt=name, lr=lr)
     except (ImportError, AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"optimizer.name: {name!r} cannot be used here: {last_line(error)}") from error
+        raise ValueError(
+            f"optimizer.name: {name!r} cannot be used here: {last_line(error)}"
+        ) from error
     return optimizer
 
 
@@ -108,7 +123,9 @@ class Schedule:
         warmup = min(warmup_steps, total_steps - 1)
         options: dict[str, Any] = {
             "t_initial": max(total_steps - warmup, 2),  # timm warns of one step
-            "lr_min": lr if name == "constant" else lr * min_lr_scale,  # a cosine between equal rates is constant
+            "lr_min": lr
+            if name == "constant"
+            else lr * min_lr_scale,  # a cosine between equal rates is constant
             "t_in_epochs": False,
             "warmup_t": warmup,
             "warmup_lr_init": lr * 0.01,

@@ -37,7 +37,11 @@ def gradient_record(parts: StepParts, tasks: Sequence[str]) -> dict[str, Any]:
     if parts.balance is None:
         return record
     gramian = parts.balance.gramian.tolist()
-    norms = {t: math.sqrt(max(gramian[t][t], 0.0)) for t in range(len(tasks)) if not math.isnan(gramian[t][t])}
+    norms = {
+        t: math.sqrt(max(gramian[t][t], 0.0))
+        for t in range(len(tasks))
+        if not math.isnan(gramian[t][t])
+    }
     cosines = {
         f"{tasks[i]}/{tasks[j]}": gramian[i][j] / (norms[i] * norms[j])
         for i, j in combinations(norms, 2)

@@ -13,18 +13,18 @@ import torch
 from rich.console import Console
 
 from visionmtl import __version__
-from visionmtl.config import Config
-from visionmtl.configfile import dump_config
-from visionmtl.engine.card import model_card
-from visionmtl.engine.checkpoint import load_checkpoint
+from visionmtl._console import say
+from visionmtl._errors import RunError, last_line
+from visionmtl._files import read_json, write_atomic
+from visionmtl.config.load import dump_config
+from visionmtl.config.schema import Config
 from visionmtl.engine.distributed import World
 from visionmtl.engine.environment import command, environment, hardware
-from visionmtl.engine.errors import RunError, last_line
 from visionmtl.engine.logging import json_safe
-from visionmtl.engine.progress import say
 from visionmtl.engine.trainer import Trainer
-from visionmtl.files import read_json, write_atomic
-from visionmtl.models.folder import save_model
+from visionmtl.zoo.card import model_card
+from visionmtl.zoo.checkpoints import load_checkpoint
+from visionmtl.zoo.folder import save_model
 
 RESUME_HINT = "give --resume auto to continue it, or another --output-dir"
 _STAMP = "[0-9]" * 8 + "-" + "[0-9]" * 6
@@ -68,7 +68,12 @@ def train(
     world = world or World()
     checkpoint = world.from_main(lambda: _find_checkpoint(config, name, output_dir, resume))
     if resume is not None:
-        say(console, f"resuming from {checkpoint}" if checkpoint else "no checkpoint to resume from: starting fresh")
+        say(
+            console,
+            f"resuming from {checkpoint}"
+            if checkpoint
+            else "no checkpoint to resume from: starting fresh",
+        )
     folder = world.from_main(lambda: _run_folder(config, name, output_dir, checkpoint))
     options: dict[str, Any] = {"limit_batches": limit_batches, "console": console, "world": world}
     try:
@@ -101,7 +106,8 @@ def publish(trainer: Trainer) -> None:
         "metrics": json_safe(best["results"]),
         "data": trainer.config.data.type,
         "command": command(),
-        "hardware": (f"{trainer.world.size} x " if trainer.world.size > 1 else "") + hardware(trainer.device),
+        "hardware": (f"{trainer.world.size} x " if trainer.world.size > 1 else "")
+        + hardware(trainer.device),
         "training_minutes": round(trainer.progress.seconds / 60, 1),
         "visionmtl_version": __version__,
     }
@@ -117,24 +123,32 @@ def _describe(folder: Path, config: Config, device: torch.device) -> None:
     write_atomic(path, (json.dumps(starts, indent=2) + "\n").encode())
 
 
-def _find_checkpoint(config: Config, name: str, output_dir: Path | None, resume: str | None) -> Path | None:
+def _find_checkpoint(
+    config: Config, name: str, output_dir: Path | None, resume: str | None
+) -> Path | None:
     if resume is None:
         return None
     if resume != "auto":
         path = Path(resume)
         if not path.is_file():
-            raise ValueError(f"--resume: no file {resume!r}; give a checkpoint (RUN/checkpoints/last.pt) or auto")
+            raise ValueError(
+                f"--resume: no file {resume!r}; give a checkpoint (RUN/checkpoints/last.pt) or auto"
+            )
         return path
     if output_dir is not None:
         found = [path for path in [output_dir / "checkpoints" / "last.pt"] if path.is_file()]
     else:  # the time in the name keeps out the runs of a config whose name only begins the same
-        found = list(Path(config.output_dir).glob(f"{glob.escape(name)}-{_STAMP}*/checkpoints/last.pt"))
+        found = list(
+            Path(config.output_dir).glob(f"{glob.escape(name)}-{_STAMP}*/checkpoints/last.pt")
+        )
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _run_folder(config: Config, name: str, folder: Path | None, checkpoint: Path | None) -> Path:
     own = (
-        checkpoint.resolve().parent.parent if checkpoint and checkpoint.resolve().parent.name == "checkpoints" else None
+        checkpoint.resolve().parent.parent
+        if checkpoint and checkpoint.resolve().parent.name == "checkpoints"
+        else None
     )
     if folder is None and checkpoint is None:
         return _fresh_folder(Path(config.output_dir) / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -153,7 +167,9 @@ def _run_folder(config: Config, name: str, folder: Path | None, checkpoint: Path
         (folder / ".write").touch()
         (folder / ".write").unlink()
     except OSError as error:
-        raise ValueError(f"--output-dir: {str(folder)!r} cannot be written ({error.strerror})") from error
+        raise ValueError(
+            f"--output-dir: {str(folder)!r} cannot be written ({error.strerror})"
+        ) from error
     return folder
 
 
@@ -166,6 +182,8 @@ def _fresh_folder(path: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise ValueError(f"output_dir: {str(candidate)!r} cannot be made ({error.strerror})") from error
+            raise ValueError(
+                f"output_dir: {str(candidate)!r} cannot be made ({error.strerror})"
+            ) from error
         return candidate
     raise ValueError(f"output_dir: {str(path)!r} and its next 999 names are taken")

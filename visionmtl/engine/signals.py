@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+]
 
 
 class StopRequest:
@@ -34,10 +36,15 @@ class StopRequest:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for signum, handler in self._previous.items():
-            signal.signal(signum, signal.SIG_DFL if handler is None else handler)  # None: set by a C library
+            signal.signal(
+                signum, signal.SIG_DFL if handler is None else handler
+            )  # None: set by a C library
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.received is not None:
@@ -45,7 +52,9 @@ class StopRequest:
                 worker.kill()
             os._exit(128 + signum)
         self.received = signum
-        os.write(2, b"\nstopping after this step; a second signal ends at once\n")  # print is not safe in a handler
+        os.write(
+            2, b"\nstopping after this step; a second signal ends at once\n"
+        )  # print is not safe in a handler
 
     @property
     def signum(self) -> int | None:
@@ -58,7 +67,9 @@ class StopRequest:
 
     def agree(self, votes: Sequence[int]) -> None:
         """Take the sums of all processes' votes."""
-        self._agreed = next((signum for signum, count in zip(SIGNALS, votes, strict=True) if count), None)
+        self._agreed = next(
+            (signum for signum, count in zip(SIGNALS, votes, strict=True) if count), None
+        )
 
     def __bool__(self) -> bool:
         return self.signum is not None

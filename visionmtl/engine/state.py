@@ -12,8 +12,8 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
-from visionmtl.config import Config, TrainerConfig
-from visionmtl.configfile import config_differences, parse_config
+from visionmtl.config.load import config_differences, parse_config
+from visionmtl.config.schema import Config, TrainerConfig
 from visionmtl.engine.distributed import World
 from visionmtl.engine.meter import LossMeter
 from visionmtl.models.multitask import MultiTaskModel
@@ -84,7 +84,10 @@ class TrainingState:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only; all processes must ask for it, the main one's is the run's."""
         cuda = self.device.type == "cuda"
-        own = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state(self.device) if cuda else None}
+        own = {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+        }
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema is not None else None,
@@ -122,16 +125,42 @@ def check_same_run(
     Raises:
         ValueError: it is no training checkpoint, or one of another run; names what differs.
     """
-    state = ("model", "ema", "optimizer", "weighting", "balance", "window", "epoch_losses", "progress", "random_states")
+    state = (
+        "model",
+        "ema",
+        "optimizer",
+        "weighting",
+        "balance",
+        "window",
+        "epoch_losses",
+        "progress",
+        "random_states",
+    )
     if missing := [key for key in ("config", "data", "limit_batches", *state) if key not in saved]:
-        raise ValueError(f"{path}: no training checkpoint of this version, it lacks {', '.join(missing)}")
-    if differences := config_differences(parse_config(saved["config"], str(path)), config, RESUMABLE):
-        raise ValueError(f"{path}: made with another config; these keys differ: {'; '.join(differences)}")
+        raise ValueError(
+            f"{path}: no training checkpoint of this version, it lacks {', '.join(missing)}"
+        )
+    if differences := config_differences(
+        parse_config(saved["config"], str(path)), config, RESUMABLE
+    ):
+        raise ValueError(
+            f"{path}: made with another config; these keys differ: {'; '.join(differences)}"
+        )
     if (before := len(saved["random_states"])) != processes:
-        raise ValueError(f"{path}: made by {before} processes, now {processes}; the batches would be others")
+        raise ValueError(
+            f"{path}: made by {before} processes, now {processes}; the batches would be others"
+        )
     if saved["limit_batches"] != limit_batches:
-        old, new = (f"--limit-batches {n}" if n else "all batches" for n in (saved["limit_batches"], limit_batches))
+        old, new = (
+            f"--limit-batches {n}" if n else "all batches"
+            for n in (saved["limit_batches"], limit_batches)
+        )
         raise ValueError(f"{path}: made with {old}, now {new}")
-    started, epochs = saved["progress"]["epoch"] + (saved["progress"]["batch"] > 0), config.trainer.epochs
+    started, epochs = (
+        saved["progress"]["epoch"] + (saved["progress"]["batch"] > 0),
+        config.trainer.epochs,
+    )
     if epochs < started:
-        raise ValueError(f"trainer.epochs: {path} is in epoch {started} already, cannot stop after {epochs}")
+        raise ValueError(
+            f"trainer.epochs: {path} is in epoch {started} already, cannot stop after {epochs}"
+        )

@@ -100,7 +100,9 @@ class Step:
         return dict(zip(self.targets[0], totals, strict=True))
 
 
-def prepare(parts: StepParts, batches: Sequence[Batch], annotated: list[list[int]], number: int) -> Step:
+def prepare(
+    parts: StepParts, batches: Sequence[Batch], annotated: list[list[int]], number: int
+) -> Step:
     """Bring the micro-batches of a step to the device and count what there is to learn from."""
     moved = [batch.to(parts.device) for batch in batches]
     targets = [parts.criterion.prepare(batch) for batch in moved]
@@ -123,7 +125,9 @@ def step_gradients(parts: StepParts, step: Step) -> Tensor:
     return losses
 
 
-def forward_losses(parts: StepParts, batch: Batch, targets: Mapping[str, Any], counts: Tensor) -> Tensor:
+def forward_losses(
+    parts: StepParts, batch: Batch, targets: Mapping[str, Any], counts: Tensor
+) -> Tensor:
     """The addends (T,) that a micro-batch gives to the losses of the step; 0 with a graph without truth."""
     with parts.autocast():
         predictions = parts.forward(batch.images)
@@ -143,7 +147,9 @@ def losses_after(parts: StepParts, step: Step) -> Tensor:
     return losses
 
 
-def loss_weights(weighting: LossWeighting, losses: Tensor, present: Sequence[bool], generator: Any) -> Tensor:
+def loss_weights(
+    weighting: LossWeighting, losses: Tensor, present: Sequence[bool], generator: Any
+) -> Tensor:
     """The weights (T,) of the task gradients: the derivatives of the weighted loss by the losses."""
     leaf = losses.detach().requires_grad_()
     (weights,) = torch.autograd.grad(weighting(leaf, present, generator), leaf)
@@ -162,8 +168,12 @@ def _plain(parts: StepParts, step: Step) -> Tensor:
             losses = forward_losses(parts, batch, targets, step.counts)
             value = _checked(parts, losses, batch, step.number)
             generator = parts.generator(step.number, WEIGHTING)
-            parts.weights = loss_weights(parts.weighting, _estimate(value, step, i), step.present, generator)
-            summed = parts.weights * parts.world.size  # of the processes' gradients DDP takes the mean
+            parts.weights = loss_weights(
+                parts.weighting, _estimate(value, step, i), step.present, generator
+            )
+            summed = (
+                parts.weights * parts.world.size
+            )  # of the processes' gradients DDP takes the mean
             losses.backward(gradient=summed)  # type: ignore[no-untyped-call]
         total = total + value
     return total
@@ -183,7 +193,9 @@ def _balanced(parts: StepParts, balance: Balance, step: Step) -> Tensor:
         losses.sum().backward()
         gradients.add(pyramids, leaves, [count > 0 for count in batch.annotated.values()])
         del pyramids, leaves, predictions, losses  # the graph, while the next one is made
-    weights = loss_weights(parts.weighting, total, step.present, parts.generator(step.number, WEIGHTING))
+    weights = loss_weights(
+        parts.weighting, total, step.present, parts.generator(step.number, WEIGHTING)
+    )
     gramian = gradients.gramian()
     if gramian is not None:
         _rebalance(parts, balance, step, gramian, total, weights)
@@ -230,10 +242,16 @@ def _estimate(losses: Tensor, step: Step, index: int) -> Tensor:
     if not known:
         return losses
     mean = torch.stack(known).mean()
-    return torch.stack([row if count else mean for row, count in zip(rows, step.annotated[index], strict=True)])
+    return torch.stack(
+        [row if count else mean for row, count in zip(rows, step.annotated[index], strict=True)]
+    )
 
 
 def _no_sync(forward: Any) -> AbstractContextManager[Any]:
     """Put off the sum over the processes, if there are several."""
     network = getattr(forward, "_orig_mod", forward)  # of a compiled one
-    return network.no_sync() if isinstance(network, nn.parallel.DistributedDataParallel) else nullcontext()
+    return (
+        network.no_sync()
+        if isinstance(network, nn.parallel.DistributedDataParallel)
+        else nullcontext()
+    )

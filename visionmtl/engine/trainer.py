@@ -15,8 +15,10 @@ from rich.console import Console
 from timm.utils.model_ema import ModelEmaV3
 from torch.utils.data import DataLoader
 
-from visionmtl.config import Config
-from visionmtl.configfile import dump_config
+from visionmtl._console import ProgressBar, say
+from visionmtl._errors import Interrupted, NonFiniteLossError
+from visionmtl.config.load import dump_config
+from visionmtl.config.schema import Config
 from visionmtl.data.loader import close_loader, make_loader
 from visionmtl.engine.build import (
     build_model,
@@ -24,16 +26,13 @@ from visionmtl.engine.build import (
     build_parts,
     build_penalty,
 )
-from visionmtl.engine.checkpoint import load_checkpoint, remove_stray_files, save_checkpoint
-from visionmtl.engine.data import build_splits, build_transforms, data_notes, fingerprint
+from visionmtl.engine.datasets import build_splits, build_transforms, data_notes, fingerprint
 from visionmtl.engine.distributed import World
-from visionmtl.engine.errors import Interrupted, NonFiniteLossError
-from visionmtl.engine.evaluator import PictureCollector, evaluate
+from visionmtl.engine.evaluate import PictureCollector, evaluate
 from visionmtl.engine.init_from import init_from
 from visionmtl.engine.logging import RunLogger, SilentLogger
 from visionmtl.engine.meter import LossMeter
 from visionmtl.engine.optim import Schedule, make_optimizer
-from visionmtl.engine.progress import ProgressBar, say
 from visionmtl.engine.report import gradient_record, headline, losses_text
 from visionmtl.engine.signals import StopRequest
 from visionmtl.engine.state import RunProgress, TrainingState, check_same_run
@@ -42,6 +41,7 @@ from visionmtl.metrics.multitask import validation_score
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.models.pretrained import one_line
 from visionmtl.types import Batch
+from visionmtl.zoo.checkpoints import load_checkpoint, remove_stray_files, save_checkpoint
 
 
 class Trainer:
@@ -92,7 +92,9 @@ class Trainer:
             return SilentLogger()
         remove_stray_files(self.folder, self.checkpoints, self.folder / "model")
         progress, tensorboard = self.progress, self.config.logging.tensorboard
-        return RunLogger(self.folder, tensorboard, progress.step if resumed else None, progress.log_sizes)
+        return RunLogger(
+            self.folder, tensorboard, progress.step if resumed else None, progress.log_sizes
+        )
 
     def _open_data(self, limit_batches: int | None) -> None:
         config, options = self.config, self.config.trainer
@@ -110,7 +112,12 @@ class Trainer:
             "processes": self.world.size,
         }
         self.train_loader, self.sampler = make_loader(
-            self.train_set, self.tasks, transforms["train"], batch_size=options.batch_size, train=True, **shared
+            self.train_set,
+            self.tasks,
+            transforms["train"],
+            batch_size=options.batch_size,
+            train=True,
+            **shared,
         )
         eval_size = options.eval_batch_size or options.batch_size
         self.val_loader, _ = make_loader(
@@ -120,8 +127,14 @@ class Trainer:
         self.num_val_batches = min(len(self.val_loader), limit_batches or len(self.val_loader))
 
     def _build(self, resumed: bool) -> None:
-        config, options, names = self.config, self.config.trainer, [spec.name for spec in self.tasks]
-        torch.manual_seed(config.seed + self.world.rank)  # of dropout: samples of other processes need other masks
+        config, options, names = (
+            self.config,
+            self.config.trainer,
+            [spec.name for spec in self.tasks],
+        )
+        torch.manual_seed(
+            config.seed + self.world.rank
+        )  # of dropout: samples of other processes need other masks
         model = build_model(config, self.tasks)
         if config.model.init_from and not resumed:
             init_from(model, config.model.init_from)
@@ -145,10 +158,21 @@ class Trainer:
         self.model: MultiTaskModel = model
         self.penalty = build_penalty(config, model)
         self.ema = ModelEmaV3(model, decay=options.ema, use_warmup=True) if options.ema else None
-        self.window, self.epoch_losses = LossMeter(names, self.device), LossMeter(names, self.device)
+        self.window, self.epoch_losses = (
+            LossMeter(names, self.device),
+            LossMeter(names, self.device),
+        )
         meters = self.window, self.epoch_losses
         self.state = TrainingState(
-            model, self.ema, self.optimizer, weighting, balance, *meters, RunProgress(), self.device, self.world
+            model,
+            self.ema,
+            self.optimizer,
+            weighting,
+            balance,
+            *meters,
+            RunProgress(),
+            self.device,
+            self.world,
         )
 
     @property
@@ -174,7 +198,9 @@ class Trainer:
         self._clock = time.perf_counter()
         try:
             with StopRequest(alone=self.world.size == 1) as stop:
-                while (due := self.progress.evaluation_due(options)) or self.progress.epoch < options.epochs:
+                while (
+                    due := self.progress.evaluation_due(options)
+                ) or self.progress.epoch < options.epochs:
                     if due:
                         results = self._evaluate(stop)
                     else:
@@ -205,7 +231,9 @@ class Trainer:
         with ProgressBar(self.console, title, num_batches, progress.batch) as advance:
             remaining = iter(batches)
             while progress.batch < num_batches:
-                micro_batches = list(islice(remaining, min(options.accumulate, num_batches - progress.batch)))
+                micro_batches = list(
+                    islice(remaining, min(options.accumulate, num_batches - progress.batch))
+                )
                 stepped = self._step(micro_batches, self._annotated(micro_batches, stop))
                 progress.batch += len(micro_batches)
                 images += sum(len(batch.sample_ids) for batch in micro_batches)
@@ -239,13 +267,22 @@ class Trainer:
             values = [means.get(spec.name, math.nan) for spec in self.tasks]
             self.parts.weighting.end_epoch(torch.tensor(values, device=self.device))
         for task in [name for name, count in samples.items() if count == 0]:
-            say(self.console, f"task {task}: no sample of this epoch has labels for it, it was not trained", "yellow")
-        self.logger.log("train", progress.step, progress.epoch, {"epoch_loss": means, "samples": samples})
+            say(
+                self.console,
+                f"task {task}: no sample of this epoch has labels for it, it was not trained",
+                "yellow",
+            )
+        self.logger.log(
+            "train", progress.step, progress.epoch, {"epoch_loss": means, "samples": samples}
+        )
         speed = {"images_per_second": round(images_per_second, 2)}
         if self.device.type == "cuda":
             speed["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(self.device) / 1e9, 3)
         self.logger.log("speed", progress.step, progress.epoch, speed)
-        say(self.console, f"{title}  train loss  {losses_text(means)}  {images_per_second:.1f} images/s")
+        say(
+            self.console,
+            f"{title}  train loss  {losses_text(means)}  {images_per_second:.1f} images/s",
+        )
 
     def _step(self, micro_batches: list[Batch], annotated: list[list[int]]) -> bool:
         """One optimiser step over one or more micro-batches; False where it was skipped."""
@@ -268,7 +305,9 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         after = losses_after(parts, step) if parts.weighting.needs_second_forward else None
-        if after is not None:  # too late to skip the step; what the weighting learns from it would stay
+        if (
+            after is not None
+        ):  # too late to skip the step; what the weighting learns from it would stay
             parts.finite.check_losses(after, number, samples)
         with torch.no_grad():
             parts.weighting.after_step(losses, after, step.present)
@@ -283,7 +322,11 @@ class Trainer:
     def _snapshot(self) -> dict[str, Any]:
         """What a step changes before its gradient is known to be finite."""
         states = {"weighting": self.parts.weighting, "balance": self.parts.balance}
-        kept = {name: copy.deepcopy(part.state_dict()) for name, part in states.items() if part is not None}
+        kept = {
+            name: copy.deepcopy(part.state_dict())
+            for name, part in states.items()
+            if part is not None
+        }
         return {"buffers": [buffer.clone() for buffer in self.model.buffers()], **kept}
 
     def _skip(self, error: NonFiniteLossError, saved: dict[str, Any]) -> None:
@@ -292,9 +335,15 @@ class Trainer:
         if options.nonfinite == "raise":
             raise error
         if progress.skipped >= options.max_skipped:
-            raise NonFiniteLossError(f"{error} (trainer.max_skipped is {options.max_skipped})") from error
+            raise NonFiniteLossError(
+                f"{error} (trainer.max_skipped is {options.max_skipped})"
+            ) from error
         progress.skipped += 1
-        say(self.console, f"skipped ({progress.skipped} of at most {options.max_skipped}): {error}", "yellow")
+        say(
+            self.console,
+            f"skipped ({progress.skipped} of at most {options.max_skipped}): {error}",
+            "yellow",
+        )
         with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), saved["buffers"], strict=True):
                 buffer.copy_(before)
@@ -318,7 +367,9 @@ class Trainer:
 
     def _evaluate(self, stop: StopRequest) -> dict[str, Any]:
         progress, model = self.progress, self.evaluated_model
-        pictures = PictureCollector(model, self.config.logging.pictures if self.world.is_main else 0, self.val_set)
+        pictures = PictureCollector(
+            model, self.config.logging.pictures if self.world.is_main else 0, self.val_set
+        )
         self.world.broadcast_(model.buffers())
         with ProgressBar(self.console, "evaluate", self.num_val_batches) as advance:
 
@@ -347,15 +398,20 @@ class Trainer:
         self.logger.log("val", progress.step, progress.epoch, {"score": score, **results})
         self._draw(pictures)
         headlines = "  ".join(headline(spec, results[spec.name]) for spec in self.tasks)
-        say(self.console, f"epoch {progress.epoch}/{self.config.trainer.epochs}  score {score:.2f}  {headlines}")
+        say(
+            self.console,
+            f"epoch {progress.epoch}/{self.config.trainer.epochs}  score {score:.2f}  {headlines}",
+        )
         # One decision for all, as all take part in saving: sums may differ by rounding.
-        if self.world.from_main(lambda: math.isnan(progress.best_score) or score > progress.best_score):
+        if self.world.from_main(
+            lambda: math.isnan(progress.best_score) or score > progress.best_score
+        ):
             progress.best_score = score
             self._save("best", results)
         return results
 
     def _draw(self, pictures: PictureCollector) -> None:
-        from visionmtl.visualize import save_image
+        from visionmtl.tasks.drawing import save_image
 
         if pictures.rows:
             (self.folder / "pictures").mkdir(exist_ok=True)
@@ -366,7 +422,10 @@ class Trainer:
     def _raise_if_stopped(self, stop: StopRequest) -> None:
         if stop.signum is not None:
             path = self.checkpoints / "last.pt"
-            raise Interrupted(stop.signum, f"stopped at step {self.progress.step}, saved; resume with --resume {path}")
+            raise Interrupted(
+                stop.signum,
+                f"stopped at step {self.progress.step}, saved; resume with --resume {path}",
+            )
 
     def _save(self, name: str, results: dict[str, Any] | None = None) -> None:
         self.parts.finite.flush()
@@ -388,11 +447,20 @@ class Trainer:
 
     def _restore(self, path: Path, saved: dict[str, Any]) -> None:
         if saved["data"] != self.fingerprint:
-            raise ValueError(f"{path}: made with other training data (sample ids or classes differ)")
+            raise ValueError(
+                f"{path}: made with other training data (sample ids or classes differ)"
+            )
         try:
             self.state.load_state_dict(saved)
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:  # another timm may build another network
-            raise ValueError(f"{path}: does not fit this run, made with other versions? {one_line(error)}") from error
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+            KeyError,
+        ) as error:  # another timm may build another network
+            raise ValueError(
+                f"{path}: does not fit this run, made with other versions? {one_line(error)}"
+            ) from error
         self.schedule.set(self.progress.step)
         # Resumed in another folder, there is none: the next evaluation writes it.
         if not self.world.from_main((self.checkpoints / "best.pt").exists):

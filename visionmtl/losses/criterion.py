@@ -56,10 +56,15 @@ class Criterion(nn.Module):
             ValueError: a task without targets.
         """
         self._check("targets", targets)
-        return torch.cat([loss.counts(targets[task]) for task, loss in zip(self.tasks, self.losses, strict=True)])
+        return torch.cat(
+            [loss.counts(targets[task]) for task, loss in zip(self.tasks, self.losses, strict=True)]
+        )
 
     def forward(
-        self, predictions: Mapping[str, Prediction], targets: Mapping[str, Any], counts: Tensor | None = None
+        self,
+        predictions: Mapping[str, Prediction],
+        targets: Mapping[str, Any],
+        counts: Tensor | None = None,
     ) -> Tensor:
         """Losses (T,) in task order; 0 with a graph for a task that the batch has no truth for.
 
@@ -76,9 +81,13 @@ class Criterion(nn.Module):
         widths = [loss.num_counts for loss in self.losses]
         own = [None] * len(widths) if counts is None else torch.split(counts, widths)
         triples = zip(self.tasks, self.losses, own, strict=True)
-        return torch.stack([loss(predictions[task], targets[task], of_task) for task, loss, of_task in triples])
+        return torch.stack(
+            [loss(predictions[task], targets[task], of_task) for task, loss, of_task in triples]
+        )
 
     def _check(self, name: str, values: Mapping[str, Any]) -> None:
         missing = [task for task in self.tasks if task not in values]
         if missing:
-            raise ValueError(f"no {name} for task {', '.join(map(repr, missing))}; got {list(values)}")
+            raise ValueError(
+                f"no {name} for task {', '.join(map(repr, missing))}; got {list(values)}"
+            )

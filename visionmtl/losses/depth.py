@@ -24,7 +24,9 @@ MIN_THRESHOLD = 1e-6
 class DepthL1Loss(TaskLoss):
     """Mean absolute error, in metres; of disparities in their own unit."""
 
-    def forward(self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None) -> Tensor:
+    def forward(
+        self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
+    ) -> Tensor:
         predicted, truth, valid = _masked(prediction, targets)
         return masked_mean((predicted - truth).abs(), valid, counts)
 
@@ -48,7 +50,9 @@ class BerHuLoss(TaskLoss):
             raise ValueError(f"threshold must lie in (0, 1], got {threshold}")
         self.threshold = threshold
 
-    def forward(self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None) -> Tensor:
+    def forward(
+        self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
+    ) -> Tensor:
         predicted, truth, valid = _masked(prediction, targets)
         error = (predicted - truth).abs()
         c = (self.threshold * error.detach().amax()).clamp(min=MIN_THRESHOLD)
@@ -81,12 +85,16 @@ class SILogLoss(TaskLoss):
         self.variance_focus = variance_focus
         self.alpha = alpha
 
-    def forward(self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None) -> Tensor:
+    def forward(
+        self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
+    ) -> Tensor:
         predicted, truth, valid = _masked(prediction, targets)
         d = predicted.clamp(min=MIN_DEPTH).log() - truth.clamp(min=MIN_DEPTH).log()
         mean = masked_mean(d, valid)
         # mean(d^2) = variance + mean^2; summed this way the radicand cannot round below zero.
-        radicand = masked_mean((d - mean).square(), valid) + (1 - self.variance_focus) * mean.square()
+        radicand = (
+            masked_mean((d - mean).square(), valid) + (1 - self.variance_focus) * mean.square()
+        )
         # The root's slope at exactly 0 is infinite. `== 0`, not `> 0`: NaN has to pass.
         zero = radicand == 0
         loss = self.alpha * torch.where(zero, 0.0, torch.where(zero, 1.0, radicand).sqrt())
@@ -96,4 +104,8 @@ class SILogLoss(TaskLoss):
 def _masked(prediction: Tensor, targets: DenseTargets) -> tuple[Tensor, Tensor, Tensor]:
     """Prediction and truth with 1 m in both where the truth is invalid, and ``valid``; all (B, 1, H, W)."""
     valid = targets.valid.unsqueeze(1)
-    return torch.where(valid, full_precision(prediction), 1.0), torch.where(valid, targets.value, 1.0), valid
+    return (
+        torch.where(valid, full_precision(prediction), 1.0),
+        torch.where(valid, targets.value, 1.0),
+        valid,
+    )

@@ -72,7 +72,11 @@ class FCOSLoss(TaskLoss):
         super().__init__()
         if not centre_radius > 0:
             raise ValueError(f"centre_radius must be positive, got {centre_radius}")
-        factors = {"class_weight": class_weight, "box_weight": box_weight, "centerness_weight": centerness_weight}
+        factors = {
+            "class_weight": class_weight,
+            "box_weight": box_weight,
+            "centerness_weight": centerness_weight,
+        }
         for name, factor in factors.items():
             if not 0 <= factor < math.inf:
                 raise ValueError(f"{name} must be a finite factor >= 0, got {factor}")
@@ -91,15 +95,20 @@ class FCOSLoss(TaskLoss):
         return torch.stack([count_valid(targets.labels >= 0), targets.centerness.sum()])
 
     def forward(
-        self, prediction: DetectionOutput, targets: BoxTargets | PointTargets, counts: Tensor | None = None
+        self,
+        prediction: DetectionOutput,
+        targets: BoxTargets | PointTargets,
+        counts: Tensor | None = None,
     ) -> Tensor:
         if isinstance(targets, BoxTargets):
             targets = self._match(targets, prediction.points, prediction.strides)
         positives, centerness = self.counts(targets) if counts is None else counts
         return (
-            self.class_weight * divide(self._class_loss(prediction.class_logits, targets), positives)
+            self.class_weight
+            * divide(self._class_loss(prediction.class_logits, targets), positives)
             + self.box_weight * divide(_box_loss(prediction.distances, targets), centerness)
-            + self.centerness_weight * divide(_centerness_loss(prediction.centerness, targets), positives)
+            + self.centerness_weight
+            * divide(_centerness_loss(prediction.centerness, targets), positives)
         )
 
     def _match(self, targets: BoxTargets, points: Tensor, strides: Tensor) -> PointTargets:
@@ -107,15 +116,27 @@ class FCOSLoss(TaskLoss):
         matches = [
             match_points(points, strides, boxes, labels, self.centre_radius)
             if annotated
-            else (torch.full_like(strides, IGNORED, dtype=torch.long), torch.ones_like(points).repeat(1, 2))
-            for boxes, labels, annotated in zip(targets.boxes, targets.labels, targets.annotated, strict=True)
+            else (
+                torch.full_like(strides, IGNORED, dtype=torch.long),
+                torch.ones_like(points).repeat(1, 2),
+            )
+            for boxes, labels, annotated in zip(
+                targets.boxes, targets.labels, targets.annotated, strict=True
+            )
         ]
         labels, distances = (torch.stack(parts) for parts in zip(*matches, strict=True))
-        return PointTargets(labels, distances, torch.where(labels >= 0, centerness_of(distances), 0.0), targets.known)
+        return PointTargets(
+            labels,
+            distances,
+            torch.where(labels >= 0, centerness_of(distances), 0.0),
+            targets.known,
+        )
 
     def _class_loss(self, class_logits: Tensor, targets: PointTargets) -> Tensor:
         """Sum of the focal terms of annotated images; class logits (B, A, K)."""
-        assert class_logits.shape == (*targets.labels.shape, self.num_classes), f"logits {class_logits.shape}"
+        assert class_logits.shape == (*targets.labels.shape, self.num_classes), (
+            f"logits {class_logits.shape}"
+        )
         valid = (targets.labels != IGNORED).unsqueeze(-1)
         if targets.known is not None:
             valid = valid & targets.known.unsqueeze(1)
@@ -130,14 +151,18 @@ def _box_loss(distances: Tensor, targets: PointTargets) -> Tensor:
     positive = targets.labels >= 0
     # 1 px for every point that has no box: GIoU and its gradient stay finite whatever the head says there.
     distances = torch.where(positive.unsqueeze(-1), full_precision(distances), 1.0)
-    return torch.where(positive, targets.centerness * giou_loss(distances, targets.distances), 0.0).sum()
+    return torch.where(
+        positive, targets.centerness * giou_loss(distances, targets.distances), 0.0
+    ).sum()
 
 
 def _centerness_loss(logits: Tensor, targets: PointTargets) -> Tensor:
     """Sum of the positives' cross-entropies; logits (B, A)."""
     positive = targets.labels >= 0
     logits = torch.where(positive, full_precision(logits), 0.0)
-    values = F.binary_cross_entropy_with_logits(logits, targets.centerness.to(logits.dtype), reduction="none")
+    values = F.binary_cross_entropy_with_logits(
+        logits, targets.centerness.to(logits.dtype), reduction="none"
+    )
     return torch.where(positive, values, 0.0).sum()
 
 
@@ -180,7 +205,9 @@ def match_points(
     area, index = torch.where(fits, (high - low).prod(dim=-1), math.inf).min(dim=1)
     positive = area < math.inf
     own = distances.gather(1, index.view(-1, 1, 1).expand(-1, 1, 4)).squeeze(1)
-    return torch.where(positive, labels[index], BACKGROUND), torch.where(positive.unsqueeze(-1), own, 1.0)
+    return torch.where(positive, labels[index], BACKGROUND), torch.where(
+        positive.unsqueeze(-1), own, 1.0
+    )
 
 
 def centerness_of(distances: Tensor) -> Tensor:
@@ -218,4 +245,6 @@ def giou_loss(predicted: Tensor, truth: Tensor) -> Tensor:
 
 def _area(distances: Tensor) -> Tensor:
     width, height = (distances[..., :2] + distances[..., 2:]).unbind(dim=-1)
-    return width * height  # not prod(): its backward pass counts the zeros, for which the host waits for the device
+    return (
+        width * height
+    )  # not prod(): its backward pass counts the zeros, for which the host waits for the device

@@ -31,7 +31,9 @@ class BalancedBCELoss(TaskLoss):
     def __init__(self, positive_weight: float | None = None) -> None:
         super().__init__()
         if positive_weight is not None and not 0 < positive_weight < 1:
-            raise ValueError(f"positive_weight must lie in (0, 1), or be null to balance, got {positive_weight}")
+            raise ValueError(
+                f"positive_weight must lie in (0, 1), or be null to balance, got {positive_weight}"
+            )
         self.positive_weight = positive_weight
 
     def counts(self, targets: DenseTargets) -> Tensor:
@@ -39,13 +41,17 @@ class BalancedBCELoss(TaskLoss):
         positive = targets.valid & (targets.value > 0)
         return torch.stack([count_valid(positive), count_valid(targets.valid & ~positive)])
 
-    def forward(self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None) -> Tensor:
+    def forward(
+        self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
+    ) -> Tensor:
         positives, negatives = self.counts(targets) if counts is None else counts
         pixels = positives + negatives
         weight = divide(negatives, pixels) if self.positive_weight is None else self.positive_weight
         logits = torch.where(targets.valid, full_precision(prediction).squeeze(1), 0.0)
         positive = targets.value > 0
-        values = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
+        values = F.binary_cross_entropy_with_logits(
+            logits, positive.to(logits.dtype), reduction="none"
+        )
         weighted = torch.where(positive, weight, 1 - weight) * values
         return divide(torch.where(targets.valid, weighted, 0.0).sum(), pixels)
 

@@ -17,7 +17,9 @@ class CosineNormalsLoss(TaskLoss):
     small angles.
     """
 
-    def forward(self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None) -> Tensor:
+    def forward(
+        self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
+    ) -> Tensor:
         predicted, truth = _masked(prediction, targets)
         return masked_mean((predicted - truth).square().sum(dim=1) / 2, targets.valid, counts)
 
@@ -31,7 +33,9 @@ class AngularNormalsLoss(TaskLoss):
 
     eps = 1e-6
 
-    def forward(self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None) -> Tensor:
+    def forward(
+        self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
+    ) -> Tensor:
         predicted, truth = _masked(prediction, targets)
         cross = torch.linalg.cross(predicted, truth, dim=1)
         sine = (cross.square().sum(dim=1) + self.eps**2).sqrt()
@@ -41,4 +45,6 @@ class AngularNormalsLoss(TaskLoss):
 def _masked(prediction: Tensor, targets: DenseTargets) -> tuple[Tensor, Tensor]:
     """Prediction and truth with the zero vector in both where the truth is invalid."""
     valid = targets.valid.unsqueeze(1)
-    return torch.where(valid, full_precision(prediction), 0.0), torch.where(valid, targets.value, 0.0)
+    return torch.where(valid, full_precision(prediction), 0.0), torch.where(
+        valid, targets.value, 0.0
+    )

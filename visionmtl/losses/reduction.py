@@ -35,5 +35,10 @@ def masked_mean(values: Tensor, valid: Tensor, counts: Tensor | None = None) -> 
     Returns:
         A scalar.
     """
-    assert values.shape == valid.shape, f"values {tuple(values.shape)} and valid {tuple(valid.shape)} differ"
-    return divide(torch.where(valid, values, 0.0).sum(), count_valid(valid) if counts is None else counts.squeeze(0))
+    assert values.shape == valid.shape, (
+        f"values {tuple(values.shape)} and valid {tuple(valid.shape)} differ"
+    )
+    return divide(
+        torch.where(valid, values, 0.0).sum(),
+        count_valid(valid) if counts is None else counts.squeeze(0),
+    )

@@ -52,7 +52,9 @@ class CrossEntropyLoss(TaskLoss):
         self.label_smoothing = label_smoothing
         self.dice = dice
         # Not in the state: the weights are part of the configuration.
-        self.register_buffer("class_weights", _checked_weights(class_weights, num_classes), persistent=False)
+        self.register_buffer(
+            "class_weights", _checked_weights(class_weights, num_classes), persistent=False
+        )
 
     def counts(self, targets: DenseTargets) -> Tensor:
         """The sum of w[y] over the valid pixels, and their number."""
@@ -62,18 +64,28 @@ class CrossEntropyLoss(TaskLoss):
         weights = torch.where(targets.valid, self.class_weights.float()[_labels(targets)], 0.0)
         return torch.stack([weights.sum(), pixels])
 
-    def forward(self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None) -> Tensor:
+    def forward(
+        self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
+    ) -> Tensor:
         """The loss of logits (B, K, H, W) against class ids (B, H, W); a scalar."""
-        assert prediction.shape[1] == self.num_classes, f"{prediction.shape[1]} logits for {self.num_classes} classes"
+        assert prediction.shape[1] == self.num_classes, (
+            f"{prediction.shape[1]} logits for {self.num_classes} classes"
+        )
         total, pixels = self.counts(targets) if counts is None else counts
         valid, labels = targets.valid, _labels(targets)
         logits = torch.where(valid.unsqueeze(1), full_precision(prediction), 0.0)
         if targets.known is not None:
             if self.label_smoothing > 0:
-                raise ValueError("label_smoothing must be 0 where data sets with different classes share a head")
-            logits = torch.where(targets.known[..., None, None] | ~valid.unsqueeze(1), logits, -torch.inf)
+                raise ValueError(
+                    "label_smoothing must be 0 where data sets with different classes share a head"
+                )
+            logits = torch.where(
+                targets.known[..., None, None] | ~valid.unsqueeze(1), logits, -torch.inf
+            )
         weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
-        values = F.cross_entropy(logits, labels, weights, reduction="none", label_smoothing=self.label_smoothing)
+        values = F.cross_entropy(
+            logits, labels, weights, reduction="none", label_smoothing=self.label_smoothing
+        )
         loss = divide(torch.where(valid, values, 0.0).sum(), total)
         if self.dice > 0:
             share = divide(count_valid(valid), pixels)
@@ -114,7 +126,9 @@ def _checked_weights(class_weights: Sequence[float] | None, num_classes: int) ->
     if class_weights is None:
         return None
     if len(class_weights) != num_classes:
-        raise ValueError(f"class_weights must hold one number per class: {num_classes}, got {len(class_weights)}")
+        raise ValueError(
+            f"class_weights must hold one number per class: {num_classes}, got {len(class_weights)}"
+        )
     weights = [float(w) for w in class_weights]
     if not all(0 <= w < math.inf for w in weights) or not any(weights):
         raise ValueError(f"class_weights must be finite, >= 0 and not all zero, got {weights}")

@@ -36,4 +36,6 @@ def check_probabilities(task: str, prediction: Tensor, targets: DenseTargets) ->
     """Raise ``ValueError`` unless ``prediction`` is (B, 1, H, W), as the targets (B, H, W) ask for."""
     expected = (len(targets.value), 1, *targets.value.shape[1:])
     if prediction.shape != expected:
-        raise ValueError(f"{task}: expected probabilities of shape {expected}, got {tuple(prediction.shape)}")
+        raise ValueError(
+            f"{task}: expected probabilities of shape {expected}, got {tuple(prediction.shape)}"
+        )

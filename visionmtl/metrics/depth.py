@@ -11,7 +11,18 @@ from torch import Tensor
 from visionmtl.metrics.base import TaskMetric
 from visionmtl.types import DenseTargets, TaskSpec
 
-_ERRORS = ("abs_err", "abs_rel", "sq_rel", "square", "log_square", "log", "log10", "delta1", "delta2", "delta3")
+_ERRORS = (
+    "abs_err",
+    "abs_rel",
+    "sq_rel",
+    "square",
+    "log_square",
+    "log",
+    "log10",
+    "delta1",
+    "delta2",
+    "delta3",
+)
 
 
 class DepthMetric(TaskMetric):
@@ -60,7 +71,9 @@ class DepthMetric(TaskMetric):
     def __init__(self, max_depth: float, min_depth: float = 1e-3) -> None:
         super().__init__()
         if not 0 < min_depth < max_depth:
-            raise ValueError(f"depth: expected 0 < min_depth < max_depth metres, got {min_depth} and {max_depth}")
+            raise ValueError(
+                f"depth: expected 0 < min_depth < max_depth metres, got {min_depth} and {max_depth}"
+            )
         self.max_depth, self.min_depth = max_depth, min_depth
         self.add_state("sums", torch.zeros(len(_ERRORS), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("pixels", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")

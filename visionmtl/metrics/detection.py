@@ -62,8 +62,12 @@ class DetectionMetric(TaskMetric):
             ValueError: the numbers of images differ.
         """
         if len(prediction) != len(targets.annotated):
-            raise ValueError(f"detection: expected {len(targets.annotated)} images, got {len(prediction)}")
-        for i, (found, boxes, labels) in enumerate(zip(prediction, targets.boxes, targets.labels, strict=True)):
+            raise ValueError(
+                f"detection: expected {len(targets.annotated)} images, got {len(prediction)}"
+            )
+        for i, (found, boxes, labels) in enumerate(
+            zip(prediction, targets.boxes, targets.labels, strict=True)
+        ):
             if not targets.annotated[i]:
                 continue
             if targets.known is not None:
@@ -72,7 +76,11 @@ class DetectionMetric(TaskMetric):
             rows = (found.boxes, found.scores.unsqueeze(1), found.labels.unsqueeze(1))
             self.detections.append(torch.cat([part.float() for part in rows], 1).flatten())
             self.truth.append(torch.cat([boxes.float(), labels.unsqueeze(1).float()], 1).flatten())
-            self.sizes.append(torch.tensor([len(found.boxes), len(boxes)], dtype=torch.float32, device=self.device))
+            self.sizes.append(
+                torch.tensor(
+                    [len(found.boxes), len(boxes)], dtype=torch.float32, device=self.device
+                )
+            )
 
     def compute(self) -> dict[str, Any]:
         """Percent by key; nan where there is no true box.
@@ -86,19 +94,24 @@ class DetectionMetric(TaskMetric):
             for rows in torch.split(_rows(self.detections, 6), sizes[0])
         ]
         truth = [
-            {"boxes": rows[:, :4], "labels": rows[:, 4].long()} for rows in torch.split(_rows(self.truth, 5), sizes[1])
+            {"boxes": rows[:, :4], "labels": rows[:, 4].long()}
+            for rows in torch.split(_rows(self.truth, 5), sizes[1])
         ]
         self._check_labels([image["labels"] for image in detections + truth])
         per_class = dict.fromkeys(self.classes, float("nan"))
         if not sum(sizes[1]):
             return {**dict.fromkeys(_KEYS, float("nan")), "per_class": per_class}
         values = self._evaluate(detections, truth)
-        for label, value in zip(values["classes"].view(-1), values["map_per_class"].view(-1), strict=True):
+        for label, value in zip(
+            values["classes"].view(-1), values["map_per_class"].view(-1), strict=True
+        ):
             per_class[self.classes[int(label)]] = _percent(value)
         return {**{key: _percent(values[key]) for key in _KEYS}, "per_class": per_class}
 
     @staticmethod
-    def _evaluate(detections: list[dict[str, Tensor]], truth: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def _evaluate(
+        detections: list[dict[str, Tensor]], truth: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
         coco = MeanAveragePrecision(
             # Exact steps as in pycocotools; torchmetrics' own defaults are rounded to float32 (0.60000002).
             iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
@@ -119,7 +132,11 @@ class DetectionMetric(TaskMetric):
 
 def _rows(state: list[Tensor] | Tensor, width: int) -> Tensor:
     """(N, width) on the host, from the list of a rank or the tensor that a sync made of all ranks' lists."""
-    flat = state if isinstance(state, Tensor) else torch.cat([torch.empty(0), *(part.cpu() for part in state)])
+    flat = (
+        state
+        if isinstance(state, Tensor)
+        else torch.cat([torch.empty(0), *(part.cpu() for part in state)])
+    )
     return flat.cpu().view(-1, width)
 
 

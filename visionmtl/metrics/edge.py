@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionmtl.data.thinning import thin
 from visionmtl.metrics.base import TaskMetric, check_probabilities
 from visionmtl.metrics.matching import candidate_pairs, count_matches
 from visionmtl.metrics.suppression import suppress_non_maxima
+from visionmtl.metrics.thinning import thin
 from visionmtl.types import DenseTargets, TaskSpec
 
 
@@ -64,12 +64,16 @@ class EdgeMetric(TaskMetric):
     def __init__(self, max_dist: float = 0.0075, num_thresholds: int = 19) -> None:
         super().__init__()
         if not 0 <= max_dist < 1:
-            raise ValueError(f"edge: max_dist must be a share of the diagonal in [0, 1), got {max_dist}")
+            raise ValueError(
+                f"edge: max_dist must be a share of the diagonal in [0, 1), got {max_dist}"
+            )
         if num_thresholds < 1:
             raise ValueError(f"edge: num_thresholds must be at least 1, got {num_thresholds}")
         self.max_dist, self.num_thresholds = max_dist, num_thresholds
         # Matched and predicted pixels by threshold, the same at each image's own best threshold, and true pixels.
-        self.add_state("counts", torch.zeros(2, num_thresholds, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state(
+            "counts", torch.zeros(2, num_thresholds, dtype=torch.int64), dist_reduce_fx="sum"
+        )
         self.add_state("best", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("true", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -96,7 +100,10 @@ class EdgeMetric(TaskMetric):
                 self._add(probability, thin(valid & (value > 0)), valid)
 
     def _add(self, probability: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> None:
-        counts, true = self._count(np.where(valid, suppress_non_maxima(probability), 0), truth), int(truth.sum())
+        counts, true = (
+            self._count(np.where(valid, suppress_non_maxima(probability), 0), truth),
+            int(truth.sum()),
+        )
         total = counts[1] + true
         f = np.where(total > 0, 2 * counts[0] / np.maximum(total, 1), 1)
         best = np.flatnonzero(f == f.max())[-1]

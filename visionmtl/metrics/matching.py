@@ -36,7 +36,9 @@ def count_matches(pairs: Any) -> int:
 
     n, m = pairs.shape
     # Node 0 is the source, then come the predicted pixels, the true pixels, and the sink.
-    nodes = np.concatenate([np.arange(1, n + 1), pairs.indices + n + 1, np.full(m, n + m + 1)]).astype(np.int32)
+    nodes = np.concatenate(
+        [np.arange(1, n + 1), pairs.indices + n + 1, np.full(m, n + m + 1)]
+    ).astype(np.int32)
     links = np.concatenate([[n], np.diff(pairs.indptr), np.ones(m), [0]])  # of each node
     starts = np.concatenate([[0], links.cumsum()]).astype(np.int32)
     graph = csr_matrix((np.ones_like(nodes), nodes, starts), shape=(n + m + 2, n + m + 2))

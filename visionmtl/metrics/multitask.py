@@ -28,7 +28,9 @@ class _SampleCounter(Metric):
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__()
-        self.add_state("counts", torch.zeros(1 + num_tasks, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state(
+            "counts", torch.zeros(1 + num_tasks, dtype=torch.int64), dist_reduce_fx="sum"
+        )
 
     def update(self, counts: Tensor) -> None:
         self.counts += counts
@@ -50,11 +52,19 @@ class MultiTaskMetrics:
     def __init__(self, tasks: Sequence[TaskSpec]) -> None:
         names = [task.name for task in tasks]
         if len({*names, "samples"}) != len(names) + 1:
-            raise ValueError(f"metrics: task names must differ from each other and from 'samples', got {names}")
-        self.metrics: dict[str, Metric] = {task.name: TASKS[task.kind].metric.from_task(task) for task in tasks}
+            raise ValueError(
+                f"metrics: task names must differ from each other and from 'samples', got {names}"
+            )
+        self.metrics: dict[str, Metric] = {
+            task.name: TASKS[task.kind].metric.from_task(task) for task in tasks
+        }
         self._counter = _SampleCounter(len(tasks))
 
-    def update(self, predictions: Mapping[str, Tensor | Sequence[Detections]], targets: Mapping[str, Targets]) -> None:
+    def update(
+        self,
+        predictions: Mapping[str, Tensor | Sequence[Detections]],
+        targets: Mapping[str, Targets],
+    ) -> None:
         """Add one batch.
 
         Args:
@@ -67,7 +77,9 @@ class MultiTaskMetrics:
         """
         for task in predictions:
             if task not in self.metrics or task not in targets:
-                raise ValueError(f"{task}: no such task; metrics: {list(self.metrics)}, targets: {list(targets)}")
+                raise ValueError(
+                    f"{task}: no such task; metrics: {list(self.metrics)}, targets: {list(targets)}"
+                )
         device = self._counter.device
         counts = [torch.zeros((), dtype=torch.int64, device=device) for _ in self.metrics]
         for i, (task, metric) in enumerate(self.metrics.items()):
@@ -79,8 +91,12 @@ class MultiTaskMetrics:
 
     def compute(self) -> dict[str, dict[str, Any]]:
         """Values by task and key, and under ``samples`` how many there were: ``total`` and annotated by task."""
-        results: dict[str, dict[str, Any]] = {task: metric.compute() for task, metric in self.metrics.items()}
-        results["samples"] = dict(zip(["total", *self.metrics], self._counter.compute(), strict=True))
+        results: dict[str, dict[str, Any]] = {
+            task: metric.compute() for task, metric in self.metrics.items()
+        }
+        results["samples"] = dict(
+            zip(["total", *self.metrics], self._counter.compute(), strict=True)
+        )
         return results
 
     def reset(self) -> None:
@@ -156,9 +172,14 @@ def delta_m(results: Results, single_task: Results, tasks: Sequence[TaskSpec]) -
     """
     if not tasks:
         raise ValueError("delta_m: expected at least one task, got none")
-    per_task = {task.name: _gain(results, single_task, task, TASKS[task.kind].metric.headline) for task in tasks}
+    per_task = {
+        task.name: _gain(results, single_task, task, TASKS[task.kind].metric.headline)
+        for task in tasks
+    }
     all_gains = [
-        _gain(results, single_task, task, key) for task in tasks for key in TASKS[task.kind].metric.delta_m_keys
+        _gain(results, single_task, task, key)
+        for task in tasks
+        for key in TASKS[task.kind].metric.delta_m_keys
     ]
     return DeltaM(fmean(per_task.values()), -fmean(all_gains), per_task)
 
@@ -185,7 +206,9 @@ def format_table(results: Results, tasks: Sequence[TaskSpec]) -> Table:
             value = float(results[task.name][key])
             text = "n/a" if math.isnan(value) else f"{value:#.4g}"
             style = "bold" if key == metric.headline else None
-            table.add_row(task.name if i == 0 else "", key, "↑" if higher else "↓", text, style=style)
+            table.add_row(
+                task.name if i == 0 else "", key, "↑" if higher else "↓", text, style=style
+            )
         samples = results.get("samples", {})
         if task.name in samples:
             table.add_row("", "samples", "", f"{samples[task.name]} / {samples['total']}")

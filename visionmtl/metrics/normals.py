@@ -36,7 +36,13 @@ class NormalsMetric(TaskMetric):
         "within_22.5": True,
         "within_30": True,
     }
-    delta_m_keys: ClassVar[tuple[str, ...]] = ("mean", "median", "within_11.25", "within_22.5", "within_30")
+    delta_m_keys: ClassVar[tuple[str, ...]] = (
+        "mean",
+        "median",
+        "within_11.25",
+        "within_22.5",
+        "within_30",
+    )
 
     histogram: Tensor
     angle_sum: Tensor
@@ -46,7 +52,9 @@ class NormalsMetric(TaskMetric):
         super().__init__()
         self.add_state("histogram", torch.zeros(_NUM_BINS, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("angle_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("within", torch.zeros(len(_THRESHOLDS), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state(
+            "within", torch.zeros(len(_THRESHOLDS), dtype=torch.int64), dist_reduce_fx="sum"
+        )
 
     @classmethod
     def from_task(cls, task: TaskSpec) -> Self:
@@ -69,7 +77,9 @@ class NormalsMetric(TaskMetric):
         angle = angle_degrees(prediction, targets.value)
         self.angle_sum += torch.where(valid, angle, 0.0).sum()
         angle = angle.nan_to_num(180.0)
-        self.within += torch.stack([((angle < threshold) & valid).sum() for threshold in _THRESHOLDS])
+        self.within += torch.stack(
+            [((angle < threshold) & valid).sum() for threshold in _THRESHOLDS]
+        )
         # One bin after the last takes the invalid pixels: no masking, so no host sync.
         index = torch.where(valid, (angle * _BINS_PER_DEGREE).round().long(), _NUM_BINS).flatten()
         histogram = torch.zeros(_NUM_BINS + 1, dtype=torch.int64, device=index.device)
@@ -82,7 +92,10 @@ class NormalsMetric(TaskMetric):
         return {
             "mean": float(self.angle_sum / pixels),
             "median": _median(self.histogram.cpu()),
-            **{f"within_{threshold:g}": share for threshold, share in zip(_THRESHOLDS, shares, strict=True)},
+            **{
+                f"within_{threshold:g}": share
+                for threshold, share in zip(_THRESHOLDS, shares, strict=True)
+            },
         }
 
 
@@ -95,7 +108,9 @@ def angle_degrees(a: Tensor, b: Tensor) -> Tensor:
     a, b = a.double(), b.double()
     length_a, length_b = _length(a), _length(b)
     scaled_a, scaled_b = a * length_b, b * length_a
-    angle = 2 * torch.rad2deg(torch.atan2(_length(scaled_a - scaled_b), _length(scaled_a + scaled_b)))
+    angle = 2 * torch.rad2deg(
+        torch.atan2(_length(scaled_a - scaled_b), _length(scaled_a + scaled_b))
+    )
     return torch.where(length_a * length_b == 0, 90.0, angle).squeeze(1)
 
 

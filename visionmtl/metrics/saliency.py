@@ -36,7 +36,11 @@ class SaliencyMetric(TaskMetric):
 
     headline: ClassVar[str] = "max_f"
     score_key: ClassVar[str] = "max_f"
-    higher_is_better_by_key: ClassVar[dict[str, bool]] = {"max_f": True, "max_f1": True, "miou": True}
+    higher_is_better_by_key: ClassVar[dict[str, bool]] = {
+        "max_f": True,
+        "max_f1": True,
+        "miou": True,
+    }
     delta_m_keys: ClassVar[tuple[str, ...]] = ("max_f", "miou")
 
     pixels: Tensor
@@ -46,8 +50,12 @@ class SaliencyMetric(TaskMetric):
     def __init__(self) -> None:
         super().__init__()
         # By threshold: pixels that are truly salient, predicted so, both; sums over images of precision, recall, IoU.
-        self.add_state("pixels", torch.zeros(3, _THRESHOLDS, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("shares", torch.zeros(3, _THRESHOLDS, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state(
+            "pixels", torch.zeros(3, _THRESHOLDS, dtype=torch.int64), dist_reduce_fx="sum"
+        )
+        self.add_state(
+            "shares", torch.zeros(3, _THRESHOLDS, dtype=torch.float64), dist_reduce_fx="sum"
+        )
         # Images with a salient pixel, and all.
         self.add_state("images", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -81,7 +89,9 @@ class SaliencyMetric(TaskMetric):
     def compute(self) -> dict[str, float]:
         """Percent by key; nan where nothing was valid."""
         true, predicted, both = self.pixels.double()
-        f = (1 + _BETA_SQUARED) * both / (_BETA_SQUARED * true + predicted)  # P = both / predicted, R = both / true
+        f = (
+            (1 + _BETA_SQUARED) * both / (_BETA_SQUARED * true + predicted)
+        )  # P = both / predicted, R = both / true
         with_truth, images = self.images
         precision, recall, iou = self.shares[:, _INNER]
         f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-12) / with_truth
@@ -91,8 +101,12 @@ class SaliencyMetric(TaskMetric):
 
 def _at_thresholds(probability: Tensor, counted: Tensor) -> Tensor:
     """How many of the ``counted`` pixels (B, H, W) reach each threshold, float64 (B, _THRESHOLDS)."""
-    thresholds = torch.arange(1, _THRESHOLDS + 1, device=probability.device).double() / (_THRESHOLDS + 1)
-    passed = torch.bucketize(probability.double().nan_to_num(0.0), thresholds, right=True)  # so many thresholds
+    thresholds = torch.arange(1, _THRESHOLDS + 1, device=probability.device).double() / (
+        _THRESHOLDS + 1
+    )
+    passed = torch.bucketize(
+        probability.double().nan_to_num(0.0), thresholds, right=True
+    )  # so many thresholds
     histogram = thresholds.new_zeros(len(probability), _THRESHOLDS + 1)
     histogram.scatter_add_(1, passed.flatten(1), counted.flatten(1).double())
     return histogram.flip(1).cumsum(1).flip(1)[:, 1:]

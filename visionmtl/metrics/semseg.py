@@ -85,7 +85,9 @@ class SemSegMetric(TaskMetric):
         counts = self.counts.cpu()
         k = len(self.classes)
         if counts[-1]:
-            raise ValueError(f"semseg: {int(counts[-1])} valid pixels have a class id outside 0..{k - 1}")
+            raise ValueError(
+                f"semseg: {int(counts[-1])} valid pixels have a class id outside 0..{k - 1}"
+            )
         confusion = counts[:-1].view(k, k + 1).double()
         hits = confusion.diagonal()
         union = confusion[:, :k].sum(0) + confusion.sum(1) - hits

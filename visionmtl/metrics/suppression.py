@@ -23,14 +23,19 @@ def suppress_non_maxima(probability: np.ndarray) -> np.ndarray:
         probability: float (H, W), 0 or more.
 
     Returns:
-        The map with zeros; plateaus stay thick, see ``visionmtl.data.thinning``.
+        The map with zeros; plateaus stay thick, see ``visionmtl.metrics.thinning``.
     """
     from scipy.ndimage import gaussian_filter, map_coordinates
 
-    yy, xy, xx = (gaussian_filter(probability, SMOOTHING, order=o, mode="nearest") for o in ((2, 0), (1, 1), (0, 2)))
+    yy, xy, xx = (
+        gaussian_filter(probability, SMOOTHING, order=o, mode="nearest")
+        for o in ((2, 0), (1, 1), (0, 2))
+    )
     sign = np.where(xx + yy < 0, -1, 1)
     across = 0.5 * np.arctan2(sign * 2 * xy, sign * (xx - yy))
     place, step = np.indices(probability.shape), np.stack([np.sin(across), np.cos(across)])
-    sides = [map_coordinates(probability, place + s * step, order=1, mode="nearest") for s in (-1, 1)]
+    sides = [
+        map_coordinates(probability, place + s * step, order=1, mode="nearest") for s in (-1, 1)
+    ]
     kept: np.ndarray = np.where(MARGIN * probability >= np.maximum(*sides), probability, 0)
     return kept

@@ -108,7 +108,9 @@ class StagedBackbone(Backbone):
         for module_name, module in net.items():
             modules.append(module)
             if module_name == tap_names[len(self.stages)]:
-                self.stages.append(_Stage(modules, nhwc_in=nhwc and len(self.stages) > 0, nhwc_out=nhwc))
+                self.stages.append(
+                    _Stage(modules, nhwc_in=nhwc and len(self.stages) > 0, nhwc_out=nhwc)
+                )
                 modules = []
                 if len(self.stages) == len(tap_names):
                     break
@@ -184,7 +186,9 @@ def create_backbone(name: str, pretrained: bool | str | Path = False) -> Backbon
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         suggestion = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(f"backbone {name!r} is not a timm model; see timm.list_models(){suggestion}")
+        raise ValueError(
+            f"backbone {name!r} is not a timm model; see timm.list_models(){suggestion}"
+        )
     try:
         pretrained_cfg: Any = timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # a tag that the model does not have
@@ -201,13 +205,24 @@ def _create_net(name: str, pretrained: bool | str | Path) -> Any:
     """The timm feature network, as a list of modules where timm can give one."""
     entry = inspect.getmodule(timm.model_entrypoint(name))
     # timm serves these families through a class of their own, but their module lists are exact (tested).
-    listed = entry is not None and entry.__name__.rsplit(".", 1)[-1] in ("efficientnet", "mobilenetv3")
-    features: dict[str, Any] = {"feature_cls": "list", "feature_cfg": {"flatten_sequential": True}} if listed else {}
+    listed = entry is not None and entry.__name__.rsplit(".", 1)[-1] in (
+        "efficientnet",
+        "mobilenetv3",
+    )
+    features: dict[str, Any] = (
+        {"feature_cls": "list", "feature_cfg": {"flatten_sequential": True}} if listed else {}
+    )
     weights = weights_options(name, pretrained)
-    attempts: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+    attempts: tuple[dict[str, Any], ...] = (
+        {"dynamic_img_size": True},
+        {"strict_img_size": False},
+        {},
+    )
     for size_options in attempts:
         try:
-            return timm.create_model(name, features_only=True, **features, **size_options, **weights)
+            return timm.create_model(
+                name, features_only=True, **features, **size_options, **weights
+            )
         except TypeError as error:  # the family has no such option
             if not size_options or "unexpected keyword" not in str(error):
                 raise
@@ -221,7 +236,9 @@ def _strided_taps(name: str, reductions: Sequence[int]) -> list[int]:
     """Position of the last map at each of the strides 4, 8, 16, 32."""
     missing = [s for s in STRIDES if s not in reductions]
     if missing:
-        raise ValueError(f"backbone {name!r} gives strides {list(reductions)}; strides {list(STRIDES)} are needed")
+        raise ValueError(
+            f"backbone {name!r} gives strides {list(reductions)}; strides {list(STRIDES)} are needed"
+        )
     return [max(i for i, r in enumerate(reductions) if r == s) for s in STRIDES]
 
 
@@ -240,7 +257,9 @@ def _probe(backbone: Backbone) -> None:
     sizes = [tuple(c.shape[-2:]) if isinstance(c, Tensor) else type(c).__name__ for c in pyramid]
     expected = [(64 // s, 96 // s) for s in STRIDES]
     if sizes != expected:
-        raise ValueError(f"backbone {backbone.name!r} gives maps of {sizes} on a 64 x 96 image, needed are {expected}")
+        raise ValueError(
+            f"backbone {backbone.name!r} gives maps of {sizes} on a 64 x 96 image, needed are {expected}"
+        )
     if all(c.requires_grad for c in pyramid):  # not so in inference mode
         names = {id(p): name for name, p in backbone.named_parameters()}
         backbone.unread = [frozenset(names[p] for p in names.keys() - _leaves(c)) for c in pyramid]

@@ -19,7 +19,16 @@ from visionmtl.tasks import TASKS
 from visionmtl.types import TaskSpec
 
 _SHARING_PARTS = ("levels", "make_backbone", "make_decoder")
-CONFIG_KEYS = ("backbone", "tasks", "sharing", "sharing_options", "decoder", "decoder_channels", "heads", "input_size")
+CONFIG_KEYS = (
+    "backbone",
+    "tasks",
+    "sharing",
+    "sharing_options",
+    "decoder",
+    "decoder_channels",
+    "heads",
+    "input_size",
+)
 """What ``MultiTaskModel.config`` holds. Never ``pretrained``: a published model must not fetch weights of its own."""
 
 
@@ -60,12 +69,16 @@ def create_model(
         raise ValueError(f"model.heads: unknown tasks {unknown}; the model has {names}")
     sharing_class = _lookup("sharing", sharing, SHARING)
     decoder_class = _lookup("decoder", decoder, DECODERS)
-    _check_options("model.sharing", sharing_class.build, sharing_options or {}, given=_SHARING_PARTS)
+    _check_options(
+        "model.sharing", sharing_class.build, sharing_options or {}, given=_SHARING_PARTS
+    )
     for option, value in (sharing_options or {}).items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"model.sharing.{option}: must be a number, got {value!r}")
 
-    weights = create_backbone(backbone, pretrained).state_dict() if pretrained else None  # fetched once, used by all
+    weights = (
+        create_backbone(backbone, pretrained).state_dict() if pretrained else None
+    )  # fetched once, used by all
 
     def make_backbone() -> Backbone:
         made = create_backbone(backbone)
@@ -86,7 +99,10 @@ def create_model(
         "heads": head_options,
         "input_size": list(size) if size else None,
     }
-    built = {spec.name: _build_head(spec, decoder_channels, head_options.get(spec.name, {})) for spec in tasks}
+    built = {
+        spec.name: _build_head(spec, decoder_channels, head_options.get(spec.name, {}))
+        for spec in tasks
+    }
     return MultiTaskModel(trunk, built, tasks, config, size)
 
 
@@ -121,20 +137,31 @@ def _check_size(input_size: Sequence[int] | None) -> tuple[int, int] | None:
     if input_size is None:
         return None
     if len(input_size) != 2 or min(input_size) < 1:
-        raise ValueError(f"model.input_size must be (height, width) in pixels, got {list(input_size)}")
+        raise ValueError(
+            f"model.input_size must be (height, width) in pixels, got {list(input_size)}"
+        )
     return input_size[0], input_size[1]
 
 
 def _build_head(spec: TaskSpec, in_channels: int, options: Mapping[str, Any]) -> Head:
     head_class = TASKS[spec.kind].head
-    _check_options(f"model.heads.{spec.name}", head_class.build, options, given=("spec", "in_channels", "strides"))
+    _check_options(
+        f"model.heads.{spec.name}",
+        head_class.build,
+        options,
+        given=("spec", "in_channels", "strides"),
+    )
     for name, value in options.items():
         if type(value) is not int or value < 1:
-            raise ValueError(f"model.heads.{spec.name}.{name}: must be an integer >= 1, got {value!r}")
+            raise ValueError(
+                f"model.heads.{spec.name}.{name}: must be an integer >= 1, got {value!r}"
+            )
     return head_class.build(spec, in_channels, [4, 8, 16, 32], **options)
 
 
-def _check_options(key: str, build: Callable[..., Any], options: Mapping[str, Any], given: Sequence[str]) -> None:
+def _check_options(
+    key: str, build: Callable[..., Any], options: Mapping[str, Any], given: Sequence[str]
+) -> None:
     known = [name for name in inspect.signature(build).parameters if name not in given]
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"{key}: unknown options {unknown}; known: {known}")

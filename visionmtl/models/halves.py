@@ -44,7 +44,9 @@ def find_halves(stages: Iterable[nn.Module]) -> list[Half]:
     """Halve every stage (NCHW -> NCHW, in evaluation mode) by passing an image through them."""
     halves = []
     with torch.no_grad():
-        x = torch.zeros(1, 3, 64, 96)  # height and width differ, so that the layout of a map is seen in its shape
+        x = torch.zeros(
+            1, 3, 64, 96
+        )  # height and width differ, so that the layout of a map is seen in its shape
         for stage in stages:
             x, shapes = _trace(stage, x)
             halves.append(_halve(shapes, x))
@@ -74,15 +76,26 @@ def _blocks(stage: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in stage.named_children():
         prefix, chain = name, module
         if isinstance(blocks := getattr(module, "blocks", None), nn.Sequential | nn.ModuleList):
-            prefix, chain = f"{name}.blocks", blocks  # ConvNeXt, Swin, PVT, FastViT, RepViT, EdgeNeXt, MambaOut ...
+            prefix, chain = (
+                f"{name}.blocks",
+                blocks,
+            )  # ConvNeXt, Swin, PVT, FastViT, RepViT, EdgeNeXt, MambaOut ...
         elif type(module) is not nn.Sequential and not isinstance(module, RegStage):
             continue
-        yield from ((f"{prefix}.{i}", block) for i, block in chain.named_children() if list(block.children()))
+        yield from (
+            (f"{prefix}.{i}", block)
+            for i, block in chain.named_children()
+            if list(block.children())
+        )
 
 
 def _halve(shapes: dict[str, tuple[int, ...]], output: Tensor) -> Half:
     size, tokens = tuple(output.shape[-2:]), output.shape[-2:].numel()
-    paths = [path for path, shape in shapes.items() if shape[2:] == size or shape[1:-1] in (size, (tokens,))]
+    paths = [
+        path
+        for path, shape in shapes.items()
+        if shape[2:] == size or shape[1:-1] in (size, (tokens,))
+    ]
     if len(paths) < 2:
         return Half(output.shape[1])
     block = (len(paths) + 1) // 2

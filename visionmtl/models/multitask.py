@@ -69,7 +69,9 @@ class MultiTaskModel(nn.Module):
         pyramids: dict[str, Pyramid] = self.sharing(self.normalise(images), tasks)
         return pyramids
 
-    def predict(self, pyramids: Mapping[str, Pyramid], size: tuple[int, int]) -> dict[str, Prediction]:
+    def predict(
+        self, pyramids: Mapping[str, Pyramid], size: tuple[int, int]
+    ) -> dict[str, Prediction]:
         """The second half of ``forward``: the heads, at (H, W) of the images."""
         return {task: self.heads[task](pyramid, size) for task, pyramid in pyramids.items()}
 
@@ -81,7 +83,9 @@ class MultiTaskModel(nn.Module):
 
     def _check(self, images: Tensor, tasks: Sequence[str] | None) -> None:
         if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images must be (B, 3, H, W) RGB in 0..255, got shape {tuple(images.shape)}")
+            raise ValueError(
+                f"images must be (B, 3, H, W) RGB in 0..255, got shape {tuple(images.shape)}"
+            )
         unknown = [task for task in tasks or () if task not in self.heads]
         if unknown:
             raise ValueError(f"unknown tasks {unknown}; the model has {list(self.heads)}")
@@ -110,8 +114,13 @@ class MultiTaskModel(nn.Module):
         ]
         for spec in self.tasks:
             own = sum(p.numel() for p in self.task_parameters(spec.name))
-            bounds = {"depth": f"0 to {spec.max_depth:g} m", "disparity": f"0 to {spec.max_disparity:g}"}
+            bounds = {
+                "depth": f"0 to {spec.max_depth:g} m",
+                "disparity": f"0 to {spec.max_disparity:g}",
+            }
             what = f"{spec.num_classes} classes" if spec.classes else bounds.get(spec.kind, "")
             strides = [4 * 2**level for level in self.sharing.levels[spec.name]]
-            lines.append(f"  {spec.name:<{width}} {own / 1e6:8.3f} M  reads strides {strides}  {what}".rstrip())
+            lines.append(
+                f"  {spec.name:<{width}} {own / 1e6:8.3f} M  reads strides {strides}  {what}".rstrip()
+            )
         return "\n".join(lines)

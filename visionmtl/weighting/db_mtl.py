@@ -20,5 +20,7 @@ class DBMTLLog(LossWeighting):
         num_tasks: T.
     """
 
-    def forward(self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
+    ) -> Tensor:
         return log_losses(losses, present).sum()

@@ -38,7 +38,9 @@ class DynamicWeightAverage(LossWeighting):
         self.register_buffer("latest", torch.full((num_tasks,), math.nan))
         self.register_buffer("earlier", torch.full((num_tasks,), math.nan))
 
-    def forward(self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
+    ) -> Tensor:
         rates = torch.nan_to_num(self.latest / self.earlier, nan=1.0, posinf=1.0, neginf=1.0)
         weights = torch.softmax(present_rows(rates, present) / self.temperature, dim=0)
         return (len(weights) * weights * present_rows(losses, present)).sum()

@@ -54,7 +54,9 @@ class FAMO(LossWeighting):
         floors = [0.0] * num_tasks if min_losses is None else min_losses
         fits = isinstance(floors, Sequence) and len(floors) == num_tasks
         if not fits or not all(isinstance(b, int | float) and 0 <= b < math.inf for b in floors):
-            raise ValueError(f"min_losses must be one finite number >= 0 for each of {num_tasks} tasks, got {floors}")
+            raise ValueError(
+                f"min_losses must be one finite number >= 0 for each of {num_tasks} tasks, got {floors}"
+            )
         if not 0 <= weight_decay < math.inf:
             raise ValueError(f"weight_decay must be finite and >= 0, got {weight_decay}")
         self.weight_decay = weight_decay
@@ -65,7 +67,9 @@ class FAMO(LossWeighting):
         self.register_buffer("last_losses", torch.full((num_tasks,), math.nan))
         self.register_buffer("last_logits", torch.zeros(num_tasks))
 
-    def forward(self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
+    ) -> Tensor:
         shifted = self._shifted(losses, present)
         z = torch.softmax(present_rows(self.logits, present), dim=0)
         c = 1 / (z / shifted.detach()).sum()

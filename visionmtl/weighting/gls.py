@@ -21,6 +21,8 @@ class GeometricLoss(LossWeighting):
         num_tasks: T.
     """
 
-    def forward(self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
+    ) -> Tensor:
         logs = log_losses(losses, present)
         return torch.exp(logs.mean()) if any(present) else logs.sum()

@@ -47,7 +47,9 @@ class GradNorm(LossWeighting):
         self.register_buffer("weights", torch.ones(num_tasks))
         self.register_buffer("first_losses", torch.full((num_tasks,), math.nan))
 
-    def forward(self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
+    ) -> Tensor:
         return (present_rows(self.weights, present) * present_rows(losses, present)).sum()
 
     def observe_gramian(self, gramian: Tensor, losses: Tensor, present: Sequence[bool]) -> None:

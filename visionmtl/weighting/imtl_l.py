@@ -26,6 +26,8 @@ class IMTLL(LossWeighting):
         # One parameter per task: that of an absent task then has no gradient, and a momentum does not move it.
         self.log_scales = nn.ParameterList(torch.zeros(()) for _ in range(num_tasks))
 
-    def forward(self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
+    ) -> Tensor:
         s = present_rows(self.log_scales, present)
         return (torch.exp(s) * present_rows(losses, present) - s).sum()

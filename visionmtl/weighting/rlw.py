@@ -21,7 +21,9 @@ class RandomLossWeighting(LossWeighting):
         num_tasks: T.
     """
 
-    def forward(self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
+    ) -> Tensor:
         kept = present_rows(losses, present)
         weights = torch.softmax(torch.randn(len(kept), generator=generator), dim=0)
         return (weights.to(kept, non_blocking=True) * kept).sum()

@@ -69,6 +69,10 @@ class RowAdam(nn.Module):
         put_rows(self.mean, mean, present)
         put_rows(self.square, square, present)
         put_rows(self.steps, steps, present)
-        mean = mean / -torch.expm1(steps * math.log(0.9))  # expm1: 1 - 0.999^1 has four digits in float32
+        mean = mean / -torch.expm1(
+            steps * math.log(0.9)
+        )  # expm1: 1 - 0.999^1 has four digits in float32
         square = square / -torch.expm1(steps * math.log(0.999))
-        put_rows(values, present_rows(values, present) - self.lr * mean / (square.sqrt() + 1e-8), present)
+        put_rows(
+            values, present_rows(values, present) - self.lr * mean / (square.sqrt() + 1e-8), present
+        )

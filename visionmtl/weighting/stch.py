@@ -42,13 +42,17 @@ class STCH(LossWeighting):
         self.register_buffer("epochs", torch.zeros((), dtype=torch.long))
         self.register_buffer("reference", torch.full((num_tasks,), math.nan))
 
-    def forward(self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
+    ) -> Tensor:
         logs = log_losses(losses, present)
         if not any(present):
             return logs.sum()
         relative = logs - log_losses(self.reference.nan_to_num(nan=1.0), present)
         smooth = len(logs) * self.mu * torch.logsumexp(relative / self.mu, dim=0)
-        return torch.where(self.epochs < self.warmup_epochs, logs.sum(), smooth)  # chosen on the device: no sync
+        return torch.where(
+            self.epochs < self.warmup_epochs, logs.sum(), smooth
+        )  # chosen on the device: no sync
 
     def end_epoch(self, losses: Tensor) -> None:
         wanted = (self.epochs < self.warmup_epochs) | self.reference.isnan()

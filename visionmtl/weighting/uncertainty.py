@@ -27,6 +27,8 @@ class UncertaintyWeighting(LossWeighting):
         # One parameter per task: that of an absent task then has no gradient, and a momentum does not move it.
         self.log_variances = nn.ParameterList(torch.zeros(()) for _ in range(num_tasks))
 
-    def forward(self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
+    ) -> Tensor:
         s = present_rows(self.log_variances, present)
         return (torch.exp(-s) * present_rows(losses, present) + s / 2).sum()

@@ -56,9 +56,16 @@ def pascal_objects(**parts: tuple[slice, slice]) -> np.ndarray:
         mask = np.zeros(PASCAL_SIZE, np.uint8)
         mask[window] = person[window] = 1
         entries.append({"part_name": name, "mask": mask})
-    boat = {"class": "boat", "class_ind": 4, "mask": np.ones(PASCAL_SIZE, np.uint8), "parts": pascal_struct()}
+    boat = {
+        "class": "boat",
+        "class_ind": 4,
+        "mask": np.ones(PASCAL_SIZE, np.uint8),
+        "parts": pascal_struct(),
+    }
     owner = {"class": "person", "class_ind": 15, "mask": person, "parts": pascal_struct(*entries)}
-    return pascal_struct({"imname": "2008_000003", "objects": pascal_struct(boat, *([owner] if parts else []))})
+    return pascal_struct(
+        {"imname": "2008_000003", "objects": pascal_struct(boat, *([owner] if parts else []))}
+    )
 
 
 def pascal_mat(path: Path, name: str, value: np.ndarray) -> None:
@@ -106,7 +113,9 @@ def write_pascal_sample(root: Path, name: str, rng: np.random.Generator, voc12: 
     """The left half is a person (context 284), the right half a boat (31) above sky (360); NYUv2 has persons only."""
     height, width = PASCAL_SIZE
     (root / "JPEGImages").mkdir(exist_ok=True)
-    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(root / "JPEGImages" / f"{name}.jpg")
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(
+        root / "JPEGImages" / f"{name}.jpg"
+    )
     context = np.full(PASCAL_SIZE, 284, np.uint16)
     context[:, 20:], context[16:, 20:] = 31, 360
     pascal_mat(root / "pascal-context/trainval" / f"{name}.mat", "LabelMap", context)
@@ -117,11 +126,20 @@ def write_pascal_sample(root: Path, name: str, rng: np.random.Generator, voc12: 
         labels[:, 19:21] = 255  # VOC's border between objects
         pascal_png(root / "semseg/VOC12" / f"{name}.png", labels, palette=True)
     parts = pascal_objects(
-        torso=np.s_[8:20, 4:16], head=np.s_[2:10, 6:12], neck=np.s_[9:11, 8:10], lfoot=np.s_[28:30, 4:8]
+        torso=np.s_[8:20, 4:16],
+        head=np.s_[2:10, 6:12],
+        neck=np.s_[9:11, 8:10],
+        lfoot=np.s_[28:30, 4:8],
     )
     pascal_mat(root / "human_parts" / f"{name}.mat", "anno", parts)
-    pascal_png(root / "sal_distill" / f"{name}.png", np.repeat(np.uint8([[0, 127, 128, 255]]), 10, 1).repeat(height, 0))
-    pascal_png(root / "normals_distill" / f"{name}.png", np.full((height, width, 3), (128, 51, 229), np.uint8))
+    pascal_png(
+        root / "sal_distill" / f"{name}.png",
+        np.repeat(np.uint8([[0, 127, 128, 255]]), 10, 1).repeat(height, 0),
+    )
+    pascal_png(
+        root / "normals_distill" / f"{name}.png",
+        np.full((height, width, 3), (128, 51, 229), np.uint8),
+    )
     (root / "Annotations").mkdir(exist_ok=True)
     (root / "Annotations" / f"{name}.xml").write_text(PASCAL_XML.format(name=name))
 
@@ -130,17 +148,31 @@ def write_pascal_sample(root: Path, name: str, rng: np.random.Generator, voc12: 
 
 CITYSCAPES_SIZE = (32, 64)
 CITYSCAPES_IDS = {
-    "train": ["aachen/aachen_000000_000019", "aachen/aachen_000001_000019", "zurich/zurich_000000_000019"],
+    "train": [
+        "aachen/aachen_000000_000019",
+        "aachen/aachen_000001_000019",
+        "zurich/zurich_000000_000019",
+    ],
     "val": ["frankfurt/frankfurt_000000_000294", "lindau/lindau_000000_000019"],
     "test": ["berlin/berlin_000000_000019"],
 }
 CITYSCAPES_CAMERA = {
-    "extrinsic": {"baseline": 0.209313, "pitch": 0.038, "roll": 0.0, "x": 1.7, "y": 0.1, "yaw": -0.0195, "z": 1.22},
+    "extrinsic": {
+        "baseline": 0.209313,
+        "pitch": 0.038,
+        "roll": 0.0,
+        "x": 1.7,
+        "y": 0.1,
+        "yaw": -0.0195,
+        "z": 1.22,
+    },
     "intrinsic": {"fx": 2262.52, "fy": 2265.3017905988554, "u0": 1096.98, "v0": 513.137},
 }
 
 
-def cityscapes_file(root: Path, kind: str, split: str, sample_id: str, ending: str = ".png") -> Path:
+def cityscapes_file(
+    root: Path, kind: str, split: str, sample_id: str, ending: str = ".png"
+) -> Path:
     """The path of a file, with its folder made."""
     path = root / kind / split / f"{sample_id}_{kind}{ending}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +196,9 @@ def write_cityscapes_labels(root: Path, split: str, sample_id: str) -> None:
     disparity = np.full(CITYSCAPES_SIZE, 10 * 256 + 1, np.uint16)
     disparity[0, :4] = 0, 1, 129, 32257
     Image.fromarray(labels).save(cityscapes_file(root, "gtFine", split, sample_id, "_labelIds.png"))
-    Image.fromarray(instances).save(cityscapes_file(root, "gtFine", split, sample_id, "_instanceIds.png"))
+    Image.fromarray(instances).save(
+        cityscapes_file(root, "gtFine", split, sample_id, "_instanceIds.png")
+    )
     Image.fromarray(disparity).save(cityscapes_file(root, "disparity", split, sample_id))
 
 
@@ -176,7 +210,9 @@ def make_cityscapes() -> Callable[[Path], None]:
             for sample_id in ids:
                 image = rng.integers(0, 256, (*CITYSCAPES_SIZE, 3), np.uint8)
                 Image.fromarray(image).save(cityscapes_file(root, "leftImg8bit", split, sample_id))
-                cityscapes_file(root, "camera", split, sample_id, ".json").write_text(json.dumps(CITYSCAPES_CAMERA))
+                cityscapes_file(root, "camera", split, sample_id, ".json").write_text(
+                    json.dumps(CITYSCAPES_CAMERA)
+                )
                 write_cityscapes_labels(root, split, sample_id)
 
     return make
@@ -211,8 +247,17 @@ def make_cityscapes_mtan() -> Callable[[Path], None]:
 # COCO 2017
 
 COCO_SIZE = (12, 20)
-COCO_NAMES = {"train": ["000000000009", "000000000025"], "val": ["000000000139", "000000000285", "000000000632"]}
-COCO_CATEGORIES = [(1, "person", 1), (3, "car", 1), (90, "toothbrush", 1), (92, "banner", 0), (200, "rug-merged", 0)]
+COCO_NAMES = {
+    "train": ["000000000009", "000000000025"],
+    "val": ["000000000139", "000000000285", "000000000632"],
+}
+COCO_CATEGORIES = [
+    (1, "person", 1),
+    (3, "car", 1),
+    (90, "toothbrush", 1),
+    (92, "banner", 0),
+    (200, "rug-merged", 0),
+]
 COCO_SEGMENTS = [(3226956, 1, 0), (7, 3, 1), (16777215, 200, 0)]
 """Segment id, category and whether it is a crowd; the first is 0x313D4C, so R 76, G 61, B 49."""
 
@@ -227,22 +272,59 @@ def write_coco_split(root: Path, split: str) -> None:
     images, boxes, panoptic = [], [], []
     for name in names:
         Image.new("RGB", (width, height), (90, 120, 30)).save(root / f"{split}2017" / f"{name}.jpg")
-        images.append({"id": int(name), "file_name": f"{name}.jpg", "width": width, "height": height, "license": 3})
+        images.append(
+            {
+                "id": int(name),
+                "file_name": f"{name}.jpg",
+                "width": width,
+                "height": height,
+                "license": 3,
+            }
+        )
         segments = np.zeros((height, width), np.int64)
         segments[:, 5:], segments[6:], segments[:, 15:] = (number for number, _, _ in COCO_SEGMENTS)
-        colours = np.stack([segments % 256, segments // 256 % 256, segments // 65536], axis=2).astype(np.uint8)
+        colours = np.stack(
+            [segments % 256, segments // 256 % 256, segments // 65536], axis=2
+        ).astype(np.uint8)
         Image.fromarray(colours).save(labels / f"{name}.png")
-        entries = [{"id": n, "category_id": c, "iscrowd": k, "area": 9} for n, c, k in COCO_SEGMENTS]
-        panoptic.append({"image_id": int(name), "file_name": f"{name}.png", "segments_info": entries})
-        boxes += [] if name == names[-1] else [(int(name), 1, [5, 0, 10, 6], 0), (int(name), 3, [0, 6, 15, 6], 1)]
+        entries = [
+            {"id": n, "category_id": c, "iscrowd": k, "area": 9} for n, c, k in COCO_SEGMENTS
+        ]
+        panoptic.append(
+            {"image_id": int(name), "file_name": f"{name}.png", "segments_info": entries}
+        )
+        boxes += (
+            []
+            if name == names[-1]
+            else [(int(name), 1, [5, 0, 10, 6], 0), (int(name), 3, [0, 6, 15, 6], 1)]
+        )
     instances = [
-        {"id": i, "image_id": image, "category_id": category, "bbox": box, "iscrowd": crowd, "segmentation": []}
+        {
+            "id": i,
+            "image_id": image,
+            "category_id": category,
+            "bbox": box,
+            "iscrowd": crowd,
+            "segmentation": [],
+        }
         for i, (image, category, box, crowd) in enumerate(boxes)
     ]
-    categories = [{"id": i, "name": name, "supercategory": "x", "isthing": thing} for i, name, thing in COCO_CATEGORIES]
+    categories = [
+        {"id": i, "name": name, "supercategory": "x", "isthing": thing}
+        for i, name, thing in COCO_CATEGORIES
+    ]
     things = [category for category in categories if category["isthing"]]
-    for kind, notes, known in (("instances", instances, things), ("panoptic", panoptic, categories)):
-        values = {"info": {}, "licenses": [], "images": images, "annotations": notes, "categories": known}
+    for kind, notes, known in (
+        ("instances", instances, things),
+        ("panoptic", panoptic, categories),
+    ):
+        values = {
+            "info": {},
+            "licenses": [],
+            "images": images,
+            "annotations": notes,
+            "categories": known,
+        }
         (root / "annotations" / f"{kind}_{split}2017.json").write_text(json.dumps(values))
 
 
@@ -257,7 +339,11 @@ def make_coco() -> Callable[[Path], None]:
 
 # Taskonomy
 
-TASKONOMY_BUILDINGS = {"train": ["allensville", "hanson"], "val": ["corozal", "darden"], "test": ["ihlen", "mcdade"]}
+TASKONOMY_BUILDINGS = {
+    "train": ["allensville", "hanson"],
+    "val": ["corozal", "darden"],
+    "test": ["ihlen", "mcdade"],
+}
 
 
 def write_taskonomy_view(root: Path, building: str, name: str) -> None:
@@ -265,10 +351,17 @@ def write_taskonomy_view(root: Path, building: str, name: str) -> None:
     depth = np.full((16, 16), 1024, np.uint16)
     depth[0, :4] = 0, 1, 8193, 65535
     normals = np.full((16, 16, 3), (128, 128, 0), np.uint8)  # faces the camera
-    normals[0, :4] = (128, 128, 128), (255, 128, 128), (128, 0, 128), (128, 255, 128)  # none, right, up, down
+    normals[0, :4] = (
+        (128, 128, 128),
+        (255, 128, 128),
+        (128, 0, 128),
+        (128, 255, 128),
+    )  # none, right, up, down
     arrays = {
         ("rgb", "rgb"): np.full((16, 16, 3), 200, np.uint8),
-        ("segment_semantic", "segmentsemantic"): (np.arange(256).reshape(16, 16) % 18).astype(np.uint8),
+        ("segment_semantic", "segmentsemantic"): (np.arange(256).reshape(16, 16) % 18).astype(
+            np.uint8
+        ),
         ("depth_zbuffer", "depth_zbuffer"): depth,
         ("normal", "normal"): normals,
         ("edge_texture", "edge_texture"): depth,
@@ -279,7 +372,9 @@ def write_taskonomy_view(root: Path, building: str, name: str) -> None:
         Image.fromarray(array).save(path)
     info = root / "point_info" / building / f"{name}_domain_point_info.json"
     info.parent.mkdir(parents=True, exist_ok=True)
-    info.write_text(json.dumps({"field_of_view_rads": 1.0489180166567196, "resolution": 512, "view_id": 0}))
+    info.write_text(
+        json.dumps({"field_of_view_rads": 1.0489180166567196, "resolution": 512, "view_id": 0})
+    )
 
 
 @pytest.fixture(scope="session")
@@ -288,11 +383,15 @@ def make_taskonomy() -> Callable[[Path], None]:
         rows = ["id,train,val,test", "merom,1,0,0"]  # the last one is not there
         for split, buildings in TASKONOMY_BUILDINGS.items():
             for building in buildings:
-                rows.append(",".join([building, *(str(int(split == name)) for name in TASKONOMY_BUILDINGS)]))
+                rows.append(
+                    ",".join([building, *(str(int(split == name)) for name in TASKONOMY_BUILDINGS)])
+                )
                 for name in ("point_0_view_1", "point_12_view_0"):
                     write_taskonomy_view(root, building, name)
         (root / "splits_taskonomy").mkdir()
-        (root / "splits_taskonomy" / "train_val_test_fullplus.csv").write_bytes("\r".join(rows).encode())
+        (root / "splits_taskonomy" / "train_val_test_fullplus.csv").write_bytes(
+            "\r".join(rows).encode()
+        )
 
     return make
 
@@ -331,9 +430,16 @@ def make_nyuv2_mtan() -> Callable[[Path], None]:
         scene = nyu_scene()
         label = np.where(scene["floor"], 4.0, 11.0)
         depth = scene["depth"][..., None].astype(np.float32)
-        normal = (scene["normals"][..., [0, 2, 1]] * (1, 1, -1)).astype(np.float32)  # x right, y forward, z up
+        normal = (scene["normals"][..., [0, 2, 1]] * (1, 1, -1)).astype(
+            np.float32
+        )  # x right, y forward, z up
         label[0], depth[0], normal[0] = -1, 0, 0
-        arrays = {"image": (scene["image"] / 255).astype(np.float32), "label": label, "depth": depth, "normal": normal}
+        arrays = {
+            "image": (scene["image"] / 255).astype(np.float32),
+            "label": label,
+            "depth": depth,
+            "normal": normal,
+        }
         for split, names in {"train": ["9", "10"], "val": ["0", "1"]}.items():
             for folder, array in arrays.items():
                 (root / split / folder).mkdir(parents=True)
@@ -350,10 +456,17 @@ def make_nyuv2_atrc() -> Callable[[Path], None]:
     def make(root: Path) -> None:
         scene = nyu_scene()
         labels = np.where(scene["floor"], 2, 1).astype(np.uint8)
-        normals = np.rint((1 - scene["normals"]) * 127.5).astype(np.uint8)  # x left, y up, z towards the viewer
+        normals = np.rint((1 - scene["normals"]) * 127.5).astype(
+            np.uint8
+        )  # x left, y up, z towards the viewer
         depth, edge = scene["depth"].astype(np.float32), np.zeros(NYU_SIZE, np.uint8)
         labels[0], depth[0], normals[0], edge[:, 7] = 0, 0, 127, 255
-        images = {"images": scene["image"], "segmentation": labels, "normals": normals, "edge": edge}
+        images = {
+            "images": scene["image"],
+            "segmentation": labels,
+            "normals": normals,
+            "edge": edge,
+        }
         for folder in ("depth", "gt_sets", *images):
             (root / folder).mkdir(parents=True)
         for split, names in NYU_IDS.items():
@@ -381,13 +494,19 @@ def make_nyuv2_official() -> Callable[[Path], None]:
         labels = np.where(scene["floor"], 11, 21).astype(np.uint16)
         raw = scene["depth"].astype(np.float32)
         labels[0], raw[:, :4], raw[:, -1] = 0, 0, 10
-        arrays = {"images": scene["image"], "labels": labels, "depths": scene["depth"].astype(np.float32)}
+        arrays = {
+            "images": scene["image"],
+            "labels": labels,
+            "depths": scene["depth"].astype(np.float32),
+        }
         root.mkdir(parents=True, exist_ok=True)
         with h5py.File(root / "nyu_depth_v2_labeled.mat", "w", userblock_size=512) as file:
             for name, array in {**arrays, "rawDepths": raw}.items():
                 stacked = np.repeat(array.T[None], 1449, axis=0)
                 if name == "images":
                     stacked[:, 0, 3, 5] = np.arange(1, 1450) % 251
-                file.create_dataset(name, data=stacked, chunks=(16, *stacked.shape[1:]), compression="gzip")
+                file.create_dataset(
+                    name, data=stacked, chunks=(16, *stacked.shape[1:]), compression="gzip"
+                )
 
     return make

@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from visionmtl.cli import main
-from visionmtl.convert import convert
-from visionmtl.data.check import check_dataset
+from visionmtl.analysis.check import check_dataset
+from visionmtl.cli.main import main
+from visionmtl.data.convert import convert
 from visionmtl.data.folder import FolderDataset
 from visionmtl.data.mixture import MixtureDataset
 from visionmtl.data.sets import PACKINGS, identify
-from visionmtl.engine.data import open_folder, open_source
+from visionmtl.engine.datasets import open_folder, open_source
 from visionmtl.types import BoxTarget, MultiTaskDataset, TaskSpec
 
 
 @pytest.fixture(scope="module")
-def roots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def roots(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """A small data set in every packing."""
     made = {}
     for packing in PACKINGS:
@@ -39,7 +41,9 @@ def test_every_packing_is_told_from_the_others(roots: dict[str, Path], tmp_path:
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
-def test_another_packing_is_refused_in_a_sentence_that_says_which(packing: str, roots: dict[str, Path]) -> None:
+def test_another_packing_is_refused_in_a_sentence_that_says_which(
+    packing: str, roots: dict[str, Path]
+) -> None:
     for name, root in roots.items():
         if name == packing:
             continue
@@ -61,7 +65,9 @@ def test_every_sample_keeps_the_contracts(packing: str, roots: dict[str, Path]) 
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
-def test_conversion_gives_the_same_samples(packing: str, roots: dict[str, Path], tmp_path: Path) -> None:
+def test_conversion_gives_the_same_samples(
+    packing: str, roots: dict[str, Path], tmp_path: Path
+) -> None:
     splits: dict[str, MultiTaskDataset] = {
         name: open_folder(roots[packing], f"{name}[:3]") for name in PACKINGS[packing].splits
     }
@@ -111,14 +117,19 @@ def test_the_command_converts_and_the_result_can_be_checked(
         return int(stop.value.code or 0)
 
     source, out = str(roots["cityscapes"]), str(tmp_path / "out")
-    assert run("convert-data", source, out, "--splits", "val", "--tasks", "disparity", "semseg") == 0
+    assert (
+        run("convert-data", source, out, "--splits", "val", "--tasks", "disparity", "semseg") == 0
+    )
     assert run("check-data", out) == 0
     dataset = FolderDataset(out, "val")
     assert [spec.name for spec in dataset.tasks] == ["disparity", "semseg"]
     assert run("convert-data", source, out) == 2
     assert "exists and is not an empty folder" in capsys.readouterr().err
     assert run("convert-data", source, str(tmp_path / "b"), "--splits", "test") == 2
-    assert "--splits: unknown splits ['test']; the data set has ['train', 'val']" in capsys.readouterr().err
+    assert (
+        "--splits: unknown splits ['test']; the data set has ['train', 'val']"
+        in capsys.readouterr().err
+    )
     assert run("convert-data", source, str(tmp_path / "b"), "--tasks", "flow") == 2
     assert "--tasks: unknown tasks ['flow']" in capsys.readouterr().err
 
@@ -133,31 +144,41 @@ def test_an_unreadable_sample_is_named_and_left_out(roots: dict[str, Path], tmp_
         return read(sample_id)
 
     reader.read_image = broken  # type: ignore[method-assign]
-    assert convert({"train": reader}, tmp_path / "out", "x") == [(reader.sample_id(0), "image/0.npy: broken")]
+    assert convert({"train": reader}, tmp_path / "out", "x") == [
+        (reader.sample_id(0), "image/0.npy: broken")
+    ]
     assert len(FolderDataset(tmp_path / "out", "train")) == len(reader) - 1
 
 
 def test_a_mixture_is_no_folder(roots: dict[str, Path], tmp_path: Path) -> None:
     mixture = MixtureDataset({"a": open_folder(roots["nyuv2_mtan"], "train")})
-    with pytest.raises(ValueError, match=r"^a mixture cannot be one folder; convert its sets, each on its own$"):
+    with pytest.raises(
+        ValueError, match=r"^a mixture cannot be one folder; convert its sets, each on its own$"
+    ):
         convert({"train": mixture}, tmp_path / "out", "x")
 
 
 def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no data set: no dataset.yaml, and none of the packings nyuv2_mtan, "):
+    with pytest.raises(
+        ValueError, match=r"no data set: no dataset.yaml, and none of the packings nyuv2_mtan, "
+    ):
         open_folder(tmp_path, "train")
     with pytest.raises(ValueError, match="no data set, no folder in it has a folder rgb"):
         open_source(str(tmp_path))
 
 
-def test_a_folder_of_labels_that_is_a_link_to_nothing(roots: dict[str, Path], tmp_path: Path) -> None:
+def test_a_folder_of_labels_that_is_a_link_to_nothing(
+    roots: dict[str, Path], tmp_path: Path
+) -> None:
     """A task must not go missing because a disk is not mounted."""
     root = tmp_path / "copy"
     shutil.copytree(roots["nyuv2_mtan"], root)
     shutil.rmtree(root / "train" / "depth")
     assert [spec.name for spec in open_folder(root, "train").tasks] == ["semseg", "normals"]
     (root / "train" / "depth").symlink_to("/nowhere/depth")
-    with pytest.raises(ValueError, match=r"train/depth: a link to /nowhere/depth, which is not there$"):
+    with pytest.raises(
+        ValueError, match=r"train/depth: a link to /nowhere/depth, which is not there$"
+    ):
         open_folder(root, "train")
 
 

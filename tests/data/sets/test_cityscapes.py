@@ -42,21 +42,35 @@ def gt(root: Path, ending: str) -> Path:
 
 
 def test_splits_and_ids(root: Path) -> None:
-    (root / "leftImg8bit" / "train" / "aachen" / "._aachen_000000_000019_leftImg8bit.png").touch()  # left by macOS
+    (
+        root / "leftImg8bit" / "train" / "aachen" / "._aachen_000000_000019_leftImg8bit.png"
+    ).touch()  # left by macOS
     train, val = Cityscapes(root, "train"), Cityscapes(root, "val")
     assert [train.sample_id(i) for i in range(len(train))] == [
         FIRST,
         "aachen/aachen_000001_000019",
         "zurich/zurich_000000_000019",
     ]
-    assert [sample.sample_id for sample in val] == ["frankfurt/frankfurt_000000_000294", "lindau/lindau_000000_000019"]
+    assert [sample.sample_id for sample in val] == [
+        "frankfurt/frankfurt_000000_000294",
+        "lindau/lindau_000000_000019",
+    ]
     assert [spec.name for spec in train.tasks] == ["semseg", "disparity", "detection"]
 
 
 def test_classes_are_those_of_the_benchmark(root: Path) -> None:
     semseg, disparity, detection = Cityscapes(root, "train").tasks
     assert (semseg.num_classes, semseg.classes[0], semseg.classes[18]) == (19, "road", "bicycle")
-    assert detection.classes == ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+    assert detection.classes == (
+        "person",
+        "rider",
+        "car",
+        "truck",
+        "bus",
+        "train",
+        "motorcycle",
+        "bicycle",
+    )
     assert disparity.max_disparity == 128
 
 
@@ -75,14 +89,25 @@ def test_label_ids_become_training_ids(root: Path) -> None:
     target = dense(Cityscapes(root, "train")[0], "semseg")
     assert not target.valid[:8].any()  # unlabeled, static, caravan
     assert target.valid[8:].all()
-    assert (target.value[9, 0], target.value[10, 5], target.value[12, 8], target.value[31, 63]) == (0, 13, 11, 18)
+    assert (target.value[9, 0], target.value[10, 5], target.value[12, 8], target.value[31, 63]) == (
+        0,
+        13,
+        11,
+        18,
+    )
     assert (target.value.dtype, target.value[0, 0]) == (np.uint8, 0)
 
 
 def test_disparity_is_in_pixels_of_the_original(root: Path) -> None:
     target = dense(Cityscapes(root, "train")[0], "disparity")
     assert target.value[0, :5].tolist() == [0, 0, 0.5, 126, 10]
-    assert target.valid[0, :5].tolist() == [False, False, True, True, True]  # no measurement, infinitely far
+    assert target.valid[0, :5].tolist() == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]  # no measurement, infinitely far
     assert target.value.dtype == np.float32
 
 
@@ -95,10 +120,14 @@ def test_boxes_are_those_of_instances_in_the_order_of_their_numbers(root: Path) 
 
 def test_boxes_equal_a_search_per_instance(root: Path) -> None:
     rng = np.random.default_rng(1)
-    ids = rng.choice([7, 26, 24000, 25007, 29001, 30000, 31002, 33999], (32, 64), p=[0.6, 0.1, *[0.05] * 6])
+    ids = rng.choice(
+        [7, 26, 24000, 25007, 29001, 30000, 31002, 33999], (32, 64), p=[0.6, 0.1, *[0.05] * 6]
+    )
     Image.fromarray(ids.astype(np.uint16)).save(gt(root, "instanceIds"))
     target = boxes(Cityscapes(root, "train")[0])
-    for number, label, box in zip([24000, 25007, 31002, 33999], target.labels, target.boxes, strict=True):
+    for number, label, box in zip(
+        [24000, 25007, 31002, 33999], target.labels, target.boxes, strict=True
+    ):
         y, x = np.nonzero(ids == number)
         assert box.tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
         assert facts("cityscapes")["thing_ids"][label] == number // 1000
@@ -112,7 +141,11 @@ def test_an_image_without_instances_is_annotated_and_empty(root: Path) -> None:
 
 
 def test_a_missing_label_file_means_not_annotated(root: Path) -> None:
-    for path in (gt(root, "labelIds"), gt(root, "instanceIds"), root / "disparity/train" / f"{FIRST}_disparity.png"):
+    for path in (
+        gt(root, "labelIds"),
+        gt(root, "instanceIds"),
+        root / "disparity/train" / f"{FIRST}_disparity.png",
+    ):
         path.unlink()
     train = Cityscapes(root, "train")
     assert train[0].targets == {}
@@ -122,7 +155,9 @@ def test_a_missing_label_file_means_not_annotated(root: Path) -> None:
 def test_tasks_without_a_folder(root: Path) -> None:
     shutil.rmtree(root / "disparity")
     assert [spec.name for spec in Cityscapes(root, "train").tasks] == ["semseg", "detection"]
-    with pytest.raises(ValueError, match=r"task 'disparity' needs .*disparity/train, which is not there"):
+    with pytest.raises(
+        ValueError, match=r"task 'disparity' needs .*disparity/train, which is not there"
+    ):
         Cityscapes(root, "train", ["semseg", "disparity"])
 
 
@@ -136,7 +171,9 @@ def test_camera_counts_from_the_corner_of_the_first_pixel_and_follows_the_size(r
 
 
 def test_camera_of_a_crop_is_refused(root: Path) -> None:
-    with pytest.raises(ValueError, match=r"_camera\.json: is for 2048x1024, the image of 32x32 is no resized copy"):
+    with pytest.raises(
+        ValueError, match=r"_camera\.json: is for 2048x1024, the image of 32x32 is no resized copy"
+    ):
         Cityscapes(root, "train").camera(FIRST, height=32, width=32)
 
 
@@ -144,7 +181,10 @@ def test_camera_of_a_crop_is_refused(root: Path) -> None:
     ("content", "message"),
     [
         ({"extrinsic": {}}, "intrinsic: Field required"),
-        ({"intrinsic": {"fx": 0, "fy": 1, "u0": 1, "v0": 1}}, "intrinsic.fx: Input should be greater than 0, got 0"),
+        (
+            {"intrinsic": {"fx": 0, "fy": 1, "u0": 1, "v0": 1}},
+            "intrinsic.fx: Input should be greater than 0, got 0",
+        ),
     ],
 )
 def test_malformed_camera(root: Path, content: dict[str, Any], message: str) -> None:
@@ -156,30 +196,45 @@ def test_malformed_camera(root: Path, content: dict[str, Any], message: str) -> 
 
 def test_labels_outside_the_table_are_named(root: Path) -> None:
     Image.fromarray(np.full((32, 64), 255, np.uint8)).save(gt(root, "labelIds"))  # training ids
-    with pytest.raises(ValueError, match=r"_gtFine_labelIds\.png: labels 255 are none of this packing's"):
+    with pytest.raises(
+        ValueError, match=r"_gtFine_labelIds\.png: labels 255 are none of this packing's"
+    ):
         Cityscapes(root, "train")[0]
 
 
 @pytest.mark.parametrize("number", [13001, 34000])
 def test_instances_of_other_classes_are_named(root: Path, number: int) -> None:
-    Image.fromarray(np.full((32, 64), number, np.uint16)).save(gt(root, "instanceIds"))  # 13001: made of training ids
-    with pytest.raises(ValueError, match=rf"_gtFine_instanceIds\.png: instances {number} to {number} are none of"):
+    Image.fromarray(np.full((32, 64), number, np.uint16)).save(
+        gt(root, "instanceIds")
+    )  # 13001: made of training ids
+    with pytest.raises(
+        ValueError, match=rf"_gtFine_instanceIds\.png: instances {number} to {number} are none of"
+    ):
         Cityscapes(root, "train")[0]
 
 
 @pytest.mark.parametrize(
     ("ending", "message"),
-    [("labelIds", "semseg is 4x2, the image is 64x32"), ("instanceIds", "the instances are 4x2, the image is 64x32")],
+    [
+        ("labelIds", "semseg is 4x2, the image is 64x32"),
+        ("instanceIds", "the instances are 4x2, the image is 64x32"),
+    ],
 )
 def test_labels_of_another_size_are_named(root: Path, ending: str, message: str) -> None:
-    Image.fromarray(np.full((2, 4), 7, np.uint16 if ending == "instanceIds" else np.uint8)).save(gt(root, ending))
+    Image.fromarray(np.full((2, 4), 7, np.uint16 if ending == "instanceIds" else np.uint8)).save(
+        gt(root, ending)
+    )
     with pytest.raises(ValueError, match=f"{FIRST}.*: {message}"):
         Cityscapes(root, "train")[0]
 
 
 @pytest.mark.parametrize(
     "name",
-    ["leftImg8bit/train/{}_leftImg8bit.png", "gtFine/train/{}_gtFine_labelIds.png", "disparity/train/{}_disparity.png"],
+    [
+        "leftImg8bit/train/{}_leftImg8bit.png",
+        "gtFine/train/{}_gtFine_labelIds.png",
+        "disparity/train/{}_disparity.png",
+    ],
 )
 def test_broken_files_are_named(root: Path, name: str) -> None:
     path = root / name.format(FIRST)
@@ -195,7 +250,9 @@ def test_the_test_split_is_refused(root: Path) -> None:
 
 def test_other_folders_are_refused(root: Path) -> None:
     shutil.rmtree(root / "gtFine")
-    with pytest.raises(ValueError, match=r"not Cityscapes, which has .*; it looks like no known packing$"):
+    with pytest.raises(
+        ValueError, match=r"not Cityscapes, which has .*; it looks like no known packing$"
+    ):
         Cityscapes(root, "train")
     with pytest.raises(ValueError, match="no such folder"):
         Cityscapes(root / "x", "train")

@@ -34,7 +34,9 @@ def test_splits_and_ids(root: Path) -> None:
     assert [sample.sample_id for sample in CityscapesMTAN(root, "train")] == ["0", "2", "10"]
     assert [sample.sample_id for sample in CityscapesMTAN(root, "val")] == ["0", "1"]
     (root / "train" / "image" / "mean.npy").touch()
-    with pytest.raises(ValueError, match=r"train/image/mean\.npy: expected files 0\.npy, 1\.npy, \.\.\.$"):
+    with pytest.raises(
+        ValueError, match=r"train/image/mean\.npy: expected files 0\.npy, 1\.npy, \.\.\.$"
+    ):
         CityscapesMTAN(root, "train")
 
 
@@ -61,7 +63,9 @@ def test_seven_classes_are_the_categories_without_void(root: Path) -> None:
 
 def test_disparity_has_the_unit_of_the_official_files(root: Path) -> None:
     target = dense(CityscapesMTAN(root, "train")[0], "disparity")
-    np.testing.assert_allclose(target.value[0, :5], [0, 0, 0.5, 126, 10], rtol=1e-5)  # float32 in the file
+    np.testing.assert_allclose(
+        target.value[0, :5], [0, 0, 0.5, 126, 10], rtol=1e-5
+    )  # float32 in the file
     assert target.valid[0, :5].tolist() == [False, False, True, True, True]
     assert target.value.dtype == np.float32
 
@@ -72,7 +76,9 @@ def test_published_errors_times_256_are_pixels(root: Path) -> None:
     np.save(path, stored + np.float32(0.0125))
     data = CityscapesMTAN(root, "train")
     before, after = dense(data[1], "disparity").value, dense(data[0], "disparity").value
-    np.testing.assert_allclose(after[1:] - before[1:], 0.0125 * 65535 / 256, rtol=1e-4)  # 3.2 pixels
+    np.testing.assert_allclose(
+        after[1:] - before[1:], 0.0125 * 65535 / 256, rtol=1e-4
+    )  # 3.2 pixels
 
 
 def test_copies_with_one_set_of_labels(root: Path) -> None:
@@ -86,15 +92,23 @@ def test_copies_with_one_set_of_labels(root: Path) -> None:
 
 def test_tasks_without_a_folder(root: Path) -> None:
     shutil.rmtree(root / "train" / "label_19")
-    assert [spec.name for spec in CityscapesMTAN(root, "train", num_classes=19).tasks] == ["disparity"]
-    with pytest.raises(ValueError, match=r"task 'semseg' needs .*train/label_19, which is not there"):
+    assert [spec.name for spec in CityscapesMTAN(root, "train", num_classes=19).tasks] == [
+        "disparity"
+    ]
+    with pytest.raises(
+        ValueError, match=r"task 'semseg' needs .*train/label_19, which is not there"
+    ):
         CityscapesMTAN(root, "train", ["semseg"], num_classes=19)
 
 
 def test_a_missing_label_file_means_not_annotated(root: Path) -> None:
     (root / "train" / "label_7" / "2.npy").unlink()
     data = CityscapesMTAN(root, "train")
-    assert [set(sample.targets) for sample in data] == [{"semseg", "disparity"}, {"disparity"}, {"semseg", "disparity"}]
+    assert [set(sample.targets) for sample in data] == [
+        {"semseg", "disparity"},
+        {"disparity"},
+        {"semseg", "disparity"},
+    ]
 
 
 def save(root: Path, folder: str, array: np.ndarray) -> Path:
@@ -106,19 +120,35 @@ def save(root: Path, folder: str, array: np.ndarray) -> Path:
 @pytest.mark.parametrize(
     ("folder", "array", "message"),
     [
-        ("image", np.full((8, 16, 3), 2.0), "expected an image (H, W, 3) in 0..1, got float64 (8, 16, 3) in 0..2"),
+        (
+            "image",
+            np.full((8, 16, 3), 2.0),
+            "expected an image (H, W, 3) in 0..1, got float64 (8, 16, 3) in 0..2",
+        ),
         (
             "image",
             np.full((8, 16, 3), np.nan),
             "expected an image (H, W, 3) in 0..1, got float64 (8, 16, 3) in nan..nan",
         ),
-        ("image", np.zeros((3, 8, 16)), "expected an image (H, W, 3) in 0..1, got float64 (3, 8, 16) in 0..0"),
+        (
+            "image",
+            np.zeros((3, 8, 16)),
+            "expected an image (H, W, 3) in 0..1, got float64 (3, 8, 16) in 0..0",
+        ),
         ("label_7", np.full((8, 16), 18), "labels 18, expected -1 (void) and 0..6"),
         ("label_7", np.full((8, 16), 0.5), "labels 0.5, expected -1 (void) and 0..6"),
         ("label_7", np.zeros((8, 16, 1)), "expected class ids (H, W), got float64 (8, 16, 1)"),
-        ("depth", np.full((8, 16, 1), 42.0), "expected the disparity code divided by 65535, in 0..1, got up to 42"),
+        (
+            "depth",
+            np.full((8, 16, 1), 42.0),
+            "expected the disparity code divided by 65535, in 0..1, got up to 42",
+        ),
         ("depth", np.zeros((8, 16)), "expected disparity (H, W, 1) in 0..1, got float64 (8, 16)"),
-        ("depth", np.zeros((8, 16, 3)), "expected disparity (H, W, 1) in 0..1, got float64 (8, 16, 3)"),
+        (
+            "depth",
+            np.zeros((8, 16, 3)),
+            "expected disparity (H, W, 1) in 0..1, got float64 (8, 16, 3)",
+        ),
     ],
 )
 def test_other_contents_are_named(root: Path, folder: str, array: np.ndarray, message: str) -> None:
@@ -149,7 +179,9 @@ def npy_header(text: str) -> bytes:
     [
         pickle.dumps([1]),
         npy_header("(" * 250),
-        npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000000000000000, 4, 1)}"),
+        npy_header(
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000000000000000, 4, 1)}"
+        ),
         npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (400000, 40000000, 1)}"),
     ],
 )
@@ -174,5 +206,7 @@ def test_nyuv2_of_the_same_authors_is_another_packing(root: Path) -> None:
         (root / split / "normal").mkdir()
     assert not CityscapesMTAN.matches(root)
     assert identify(root) == "nyuv2_mtan"
-    with pytest.raises(ValueError, match=r"not Cityscapes in the MTAN packing .*: use type nyuv2_mtan$"):
+    with pytest.raises(
+        ValueError, match=r"not Cityscapes in the MTAN packing .*: use type nyuv2_mtan$"
+    ):
         CityscapesMTAN(root, "train")

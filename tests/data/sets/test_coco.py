@@ -36,7 +36,9 @@ def boxes(sample: Sample) -> BoxTarget:
     return target
 
 
-def edit(root: Path, kind: str, change: Callable[[dict[str, Any]], object], split: str = "train") -> Path:
+def edit(
+    root: Path, kind: str, change: Callable[[dict[str, Any]], object], split: str = "train"
+) -> Path:
     path = root / "annotations" / f"{kind}_{split}2017.json"
     values = json.loads(path.read_text())
     change(values)
@@ -48,7 +50,11 @@ def test_splits_and_ids(root: Path) -> None:
     (root / "train2017" / "._000000000009.jpg").touch()  # left by macOS
     assert [sample.sample_id for sample in Coco(root, "train")] == ["000000000009", "000000000025"]
     val = Coco(root, "val")
-    assert [val.sample_id(i) for i in range(len(val))] == ["000000000139", "000000000285", "000000000632"]
+    assert [val.sample_id(i) for i in range(len(val))] == [
+        "000000000139",
+        "000000000285",
+        "000000000632",
+    ]
 
 
 def test_classes_are_in_the_order_of_the_categories(root: Path) -> None:
@@ -77,7 +83,9 @@ def test_crowds_become_no_boxes_and_are_counted(root: Path) -> None:
 
 
 def test_listed_without_annotations_is_empty_and_not_listed_is_not_annotated(root: Path) -> None:
-    edit(root, "instances", lambda values: values.update(images=values["images"][1:], annotations=[]))
+    edit(
+        root, "instances", lambda values: values.update(images=values["images"][1:], annotations=[])
+    )
     edit(root, "panoptic", lambda values: values["annotations"].pop())
     first, second = Coco(root, "train")
     assert set(first.targets) == {"semseg"}
@@ -87,7 +95,10 @@ def test_listed_without_annotations_is_empty_and_not_listed_is_not_annotated(roo
 
 def test_a_missing_label_image_means_not_annotated(root: Path) -> None:
     (root / "annotations" / "panoptic_train2017" / "000000000009.png").unlink()
-    assert [set(sample.targets) for sample in Coco(root, "train")] == [{"detection"}, {"semseg", "detection"}]
+    assert [set(sample.targets) for sample in Coco(root, "train")] == [
+        {"detection"},
+        {"semseg", "detection"},
+    ]
 
 
 def test_a_label_image_that_is_a_link_to_nothing_is_an_error(root: Path) -> None:
@@ -105,9 +116,7 @@ def test_label_images_may_lie_beside_annotations(root: Path) -> None:
 
 def test_label_images_that_are_still_packed_are_named(root: Path) -> None:
     shutil.rmtree(root / "annotations" / "panoptic_val2017")
-    expected = (
-        r"panoptic_val2017\.json: its label images are missing, unpack panoptic_val2017\.zip as .*panoptic_val2017$"
-    )
+    expected = r"panoptic_val2017\.json: its label images are missing, unpack panoptic_val2017\.zip as .*panoptic_val2017$"
     with pytest.raises(ValueError, match=expected):
         Coco(root, "val")
 
@@ -117,7 +126,9 @@ def test_tasks_without_a_file(root: Path) -> None:
     data = Coco(root, "val")
     assert [spec.name for spec in data.tasks] == ["detection"]
     assert set(data[0].targets) == {"detection"}
-    with pytest.raises(ValueError, match=r"task 'semseg' needs .*panoptic_val2017\.json, which is not there"):
+    with pytest.raises(
+        ValueError, match=r"task 'semseg' needs .*panoptic_val2017\.json, which is not there"
+    ):
         Coco(root, "val", ["detection", "semseg"])
     (root / "annotations" / "instances_val2017.json").unlink()
     with pytest.raises(ValueError, match=r"task 'semseg' needs .*, which is not there"):
@@ -144,7 +155,9 @@ def test_listed_images_that_are_not_there_are_named(root: Path, kind: str) -> No
 
 def test_unlisted_segments_are_named(root: Path) -> None:
     edit(root, "panoptic", lambda values: values["annotations"][0]["segments_info"].pop(1))
-    with pytest.raises(ValueError, match=r"000000000009\.png: segments that the json file does not list: 7$"):
+    with pytest.raises(
+        ValueError, match=r"000000000009\.png: segments that the json file does not list: 7$"
+    ):
         Coco(root, "train")[0]
 
 
@@ -161,8 +174,14 @@ def test_unlisted_segments_are_named(root: Path) -> None:
             lambda v: v["annotations"][0]["segments_info"][2].update(category_id=7),
             "a segment has category_id 7, which is not listed",
         ),
-        (lambda v: v["categories"][0].update(name="human"), "unknown category 'human'; classes of the task: person, "),
-        (lambda v: v["annotations"][1].update(file_name="000000000009.png"), "image '000000000009' is listed more"),
+        (
+            lambda v: v["categories"][0].update(name="human"),
+            "unknown category 'human'; classes of the task: person, ",
+        ),
+        (
+            lambda v: v["annotations"][1].update(file_name="000000000009.png"),
+            "image '000000000009' is listed more",
+        ),
     ],
 )
 def test_malformed_panoptic_files_are_named(
@@ -175,13 +194,17 @@ def test_malformed_panoptic_files_are_named(
 
 def test_images_of_another_size_are_named(root: Path) -> None:
     Image.new("RGB", (10, 6)).save(root / "train2017" / "000000000009.jpg")
-    with pytest.raises(ValueError, match=r"instances_train2017\.json: size of '000000000009' is 20x12, .* is 10x6"):
+    with pytest.raises(
+        ValueError, match=r"instances_train2017\.json: size of '000000000009' is 20x12, .* is 10x6"
+    ):
         Coco(root, "train", ["detection"])[0]
     with pytest.raises(ValueError, match=r"000000000009: semseg is 20x12, the image is 10x6"):
         Coco(root, "train", ["semseg"])[0]
 
 
-@pytest.mark.parametrize("name", ["train2017/000000000009.jpg", "annotations/panoptic_train2017/000000000009.png"])
+@pytest.mark.parametrize(
+    "name", ["train2017/000000000009.jpg", "annotations/panoptic_train2017/000000000009.png"]
+)
 def test_broken_files_are_named(root: Path, name: str) -> None:
     path = root / name
     path.write_bytes(path.read_bytes()[:60])

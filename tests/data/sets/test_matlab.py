@@ -73,10 +73,14 @@ def test_what_is_not_read_is_named(path: Path) -> None:
     with pytest.raises(ValueError, match=r"a.mat: no variable 'x'$"):
         read_mat(path, "x")
     savemat(path, {"z": np.array([1j, 2])})
-    with pytest.raises(ValueError, match=r"a.mat: broken .* class 6, shape \(1, 2\) and 2 parts is not read$"):
+    with pytest.raises(
+        ValueError, match=r"a.mat: broken .* class 6, shape \(1, 2\) and 2 parts is not read$"
+    ):
         read_mat(path, "z")
     savemat(path, {"rows": np.array(["one", "two"])})
-    with pytest.raises(ValueError, match=r"a variable of class 4, shape \(2, 3\) and 1 parts is not read$"):
+    with pytest.raises(
+        ValueError, match=r"a variable of class 4, shape \(2, 3\) and 1 parts is not read$"
+    ):
         read_mat(path, "rows")
 
 
@@ -106,12 +110,18 @@ def test_damage_is_a_value_error_of_one_line(path: Path) -> None:
                 assert found == intact[name]
 
 
-def test_a_variable_that_grows_without_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_grows_without_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(matlab, "MAX_BYTES", 10_000)
     content = zlib.compress(bytes(100_000))
     header = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
-    (tmp_path / "a.mat").write_bytes(header + (15).to_bytes(4, "little") + len(content).to_bytes(4, "little") + content)
-    with pytest.raises(ValueError, match=r"a compressed variable is cut off or has more than 10000 bytes$"):
+    (tmp_path / "a.mat").write_bytes(
+        header + (15).to_bytes(4, "little") + len(content).to_bytes(4, "little") + content
+    )
+    with pytest.raises(
+        ValueError, match=r"a compressed variable is cut off or has more than 10000 bytes$"
+    ):
         read_mat(tmp_path / "a.mat", "x")
 
 
@@ -120,12 +130,22 @@ def test_structs_without_fields_do_not_count(tmp_path: Path) -> None:
         return struct.pack("<II", kind, len(content)) + content
 
     def saved(*shape: int) -> bytes:
-        flags, no_fields = struct.pack("<II", 2, 0), element(5, struct.pack("<i", 8)) + bytes(4) + element(1, b"")
-        body = element(6, flags) + element(5, struct.pack("<ii", *shape)) + element(1, b"objects\0") + no_fields
+        flags, no_fields = (
+            struct.pack("<II", 2, 0),
+            element(5, struct.pack("<i", 8)) + bytes(4) + element(1, b""),
+        )
+        body = (
+            element(6, flags)
+            + element(5, struct.pack("<ii", *shape))
+            + element(1, b"objects\0")
+            + no_fields
+        )
         return b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + element(14, body)
 
     (tmp_path / "a.mat").write_bytes(saved(1, 1))
     assert read_mat(tmp_path / "a.mat", "objects\0") == [{}]
     (tmp_path / "a.mat").write_bytes(saved(2**30, 2**30))
-    with pytest.raises(ValueError, match=r"a.mat: broken .*: 0 values for \d{19} structs of 0 fields$"):
+    with pytest.raises(
+        ValueError, match=r"a.mat: broken .*: 0 values for \d{19} structs of 0 fields$"
+    ):
         read_mat(tmp_path / "a.mat", "objects\0")

@@ -10,7 +10,9 @@ from visionmtl.data.sets.base import facts
 from visionmtl.data.sets.nyuv2 import in_order, read_depth_npy, read_normals_npy
 
 META = Path(__file__).parents[4] / "shared/meta/nyuv2"
-needs_meta = pytest.mark.skipif(not META.is_dir(), reason="no ../shared/meta/nyuv2, where the authors' files lie")
+needs_meta = pytest.mark.skipif(
+    not META.is_dir(), reason="no ../shared/meta/nyuv2, where the authors' files lie"
+)
 
 
 def test_order_of_ids() -> None:
@@ -26,10 +28,18 @@ def test_splits_and_maps_are_complete() -> None:
     assert sorted(train + test) == list(range(1, 1450))
     assert (len(stored["map894"]), set(stored["map894"])) == (894, set(range(1, 41)))
     assert (len(stored["map40"]), set(stored["map40"])) == (40, set(range(1, 14)))
-    pairs = {name: stored["classes13"][c - 1] for name, c in zip(stored["classes40"], stored["map40"], strict=True)}
+    pairs = {
+        name: stored["classes13"][c - 1]
+        for name, c in zip(stored["classes40"], stored["map40"], strict=True)
+    }
     same = {name for name, coarse in pairs.items() if name == coarse}
     assert same == set(stored["classes13"]) - {"furniture", "objects", "tv"}
-    assert [pairs[name] for name in ("cabinet", "television", "lamp", "door")] == ["furniture", "tv", "objects", "wall"]
+    assert [pairs[name] for name in ("cabinet", "television", "lamp", "door")] == [
+        "furniture",
+        "tv",
+        "objects",
+        "wall",
+    ]
 
 
 @needs_meta
@@ -37,13 +47,22 @@ def test_facts_are_those_of_the_authors_files() -> None:
     loadmat = pytest.importorskip("scipy.io").loadmat
     stored = facts("nyuv2")
     splits = loadmat(META / "splits.mat", squeeze_me=True)
-    assert (stored["train"], stored["test"]) == (splits["trainNdxs"].tolist(), splits["testNdxs"].tolist())
+    assert (stored["train"], stored["test"]) == (
+        splits["trainNdxs"].tolist(),
+        splits["testNdxs"].tolist(),
+    )
     fine = loadmat(META / "classMapping40.mat", squeeze_me=True)
-    assert (stored["classes40"], stored["map894"]) == (fine["className"].tolist(), fine["mapClass"].tolist())
+    assert (stored["classes40"], stored["map894"]) == (
+        fine["className"].tolist(),
+        fine["mapClass"].tolist(),
+    )
     coarse, names = loadmat(META / "class13Mapping.mat", squeeze_me=True)["classMapping13"].item()
     assert (stored["classes13"], stored["map40"]) == (names.tolist(), coarse.tolist())
     numbers = json.loads((META / "nyu_classes.json").read_text())  # name -> label 1..894
-    mapped = {name: stored["classes40"][stored["map894"][label - 1] - 1] for name, label in numbers.items()}
+    mapped = {
+        name: stored["classes40"][stored["map894"][label - 1] - 1]
+        for name, label in numbers.items()
+    }
     for name in stored["classes40"][:-3]:  # all but otherstructure, otherfurniture, otherprop
         assert mapped[name] == name
 
@@ -54,10 +73,14 @@ def test_arrays_of_depth_and_normals(tmp_path: Path) -> None:
     depth = read_depth_npy(path)
     assert depth.value.tolist() == [[0, 1.5, 0, 0]]
     assert depth.valid.tolist() == [[False, True, False, False]]
-    with pytest.raises(ValueError, match=r"a\.npy: expected normals \(H, W, 3\), got float64 \(1, 4\)$"):
+    with pytest.raises(
+        ValueError, match=r"a\.npy: expected normals \(H, W, 3\), got float64 \(1, 4\)$"
+    ):
         read_normals_npy(path, "y_down")
     np.save(path, np.zeros((1, 4, 2)))
-    with pytest.raises(ValueError, match=r"a\.npy: expected depth \(H, W\) or \(H, W, 1\), got \(1, 4, 2\)$"):
+    with pytest.raises(
+        ValueError, match=r"a\.npy: expected depth \(H, W\) or \(H, W, 1\), got \(1, 4, 2\)$"
+    ):
         read_depth_npy(path)
     with pytest.raises(ValueError, match=r"a\.npy: expected normals \(H, W, 3\), got \(1, 4, 2\)$"):
         read_normals_npy(path, "y_down")
@@ -76,4 +99,6 @@ def test_frames(frame: str, stored: tuple[float, ...], tmp_path: Path) -> None:
     """The same normal, of a floor that rises to the right, in each frame."""
     np.save(tmp_path / "a.npy", np.array([[stored]]))
     normals = read_normals_npy(tmp_path / "a.npy", frame)
-    np.testing.assert_allclose(normals.value[0, 0], np.array([0.6, -0.8, -0.1]) / np.sqrt(1.01), atol=1e-6)
+    np.testing.assert_allclose(
+        normals.value[0, 0], np.array([0.6, -0.8, -0.1]) / np.sqrt(1.01), atol=1e-6
+    )

@@ -29,7 +29,9 @@ def make_older(root: Path) -> None:
     for path in [*(root / "images").iterdir()]:
         Image.open(path).save(path.with_suffix(".jpg"), quality=100)
     for path in [*(root / "normals").iterdir()]:
-        np.save(path.with_suffix(".npy"), np.asarray(Image.open(path)).astype(np.float32) * 2 / 255 - 1)
+        np.save(
+            path.with_suffix(".npy"), np.asarray(Image.open(path)).astype(np.float32) * 2 / 255 - 1
+        )
     for path in [*(root / "edge").iterdir()]:
         np.save(path.with_suffix(".npy"), np.asarray(Image.open(path)) / np.float32(255))
     for folder in ("images", "normals", "edge"):
@@ -46,7 +48,9 @@ def test_golden_sample(root: Path, nyu_scene: dict[str, np.ndarray], older: bool
     assert dataset.tasks[0].num_classes == 40
     assert [dataset.sample_id(i) for i in range(len(dataset))] == ["train_9", "train_10"]
     sample = dataset[1]
-    np.testing.assert_allclose(sample.image, nyu_scene["image"].astype(float), atol=8 if older else 0)  # JPEG
+    np.testing.assert_allclose(
+        sample.image, nyu_scene["image"].astype(float), atol=8 if older else 0
+    )  # JPEG
     inside = np.ones((24, 32), bool)
     inside[0] = False
     for task in ("semseg", "depth", "normals"):
@@ -54,15 +58,22 @@ def test_golden_sample(root: Path, nyu_scene: dict[str, np.ndarray], older: bool
         assert not dense(sample, task).value[~inside].any()
     semseg = np.array(dataset.tasks[0].classes)[dense(sample, "semseg").value]
     assert (semseg == np.where(nyu_scene["floor"], "floor", "wall"))[inside].all()
-    np.testing.assert_allclose(dense(sample, "depth").value[inside], nyu_scene["depth"][inside], rtol=1e-6)
-    np.testing.assert_allclose(dense(sample, "normals").value[inside], nyu_scene["normals"][inside], atol=0.01)
+    np.testing.assert_allclose(
+        dense(sample, "depth").value[inside], nyu_scene["depth"][inside], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        dense(sample, "normals").value[inside], nyu_scene["normals"][inside], atol=0.01
+    )
     assert dense(sample, "edge").value[:, 5:10].tolist() == [[0, 0, 1, 0, 0]] * 24
     assert dense(sample, "edge").value.dtype == np.uint8
     assert dense(sample, "edge").valid.all()
 
 
 def test_sentinels(root: Path) -> None:
-    np.save(root / "depth/val_1.npy", np.tile(np.array([0, -1, np.inf, 11, 3.5, 10, np.nan, 1]), (24, 4))[..., None])
+    np.save(
+        root / "depth/val_1.npy",
+        np.tile(np.array([0, -1, np.inf, 11, 3.5, 10, np.nan, 1]), (24, 4))[..., None],
+    )
     labels = np.tile(np.arange(4, dtype=np.uint8) * 13, (24, 8))  # 0, 13, 26, 39
     labels[:, 7] = 40
     Image.fromarray(labels).save(root / "segmentation/val_1.png")
@@ -70,7 +81,16 @@ def test_sentinels(root: Path) -> None:
     normals[:, 1], normals[:, 2] = 0, (0, 127, 128)
     Image.fromarray(normals).save(root / "normals/val_1.png")
     sample = NYUv2ATRC(root, "val")[0]
-    assert dense(sample, "depth").valid[2, :8].tolist() == [False, False, False, False, True, True, False, True]
+    assert dense(sample, "depth").valid[2, :8].tolist() == [
+        False,
+        False,
+        False,
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
     assert dense(sample, "semseg").valid[2, :4].tolist() == [False, True, True, True]
     assert dense(sample, "semseg").value[2, :8].tolist() == [0, 12, 25, 38, 0, 12, 25, 39]
     assert dense(sample, "normals").valid[2, :4].tolist() == [False, False, True, False]
@@ -78,7 +98,10 @@ def test_sentinels(root: Path) -> None:
 
 
 def test_edges_are_half_of_the_range_and_more(root: Path) -> None:
-    for name, array in {"train_9": np.uint8([0, 127, 128, 255]), "train_10": np.uint8([0, 1, 1, 0])}.items():
+    for name, array in {
+        "train_9": np.uint8([0, 127, 128, 255]),
+        "train_10": np.uint8([0, 1, 1, 0]),
+    }.items():
         Image.fromarray(np.tile(array, (24, 8))).save(root / f"edge/{name}.png")
     dataset = NYUv2ATRC(root, "train", ["edge"])
     assert dense(dataset[0], "edge").value[0, :4].tolist() == [0, 0, 1, 1]
@@ -88,9 +111,17 @@ def test_edges_are_half_of_the_range_and_more(root: Path) -> None:
     np.save(root / "edge/train_10.npy", np.tile([False, True], (24, 16)))
     assert dense(dataset[0], "edge").value[0, :4].tolist() == [0, 0, 1, 1]
     assert dense(dataset[1], "edge").value[0, :4].tolist() == [0, 1, 0, 1]
-    for wrong in (np.full((24, 32), np.nan), np.full((24, 32), -1.0), np.ones((24, 32, 2)), np.full((24, 32), 256)):
+    for wrong in (
+        np.full((24, 32), np.nan),
+        np.full((24, 32), -1.0),
+        np.ones((24, 32, 2)),
+        np.full((24, 32), 256),
+    ):
         np.save(root / "edge/train_9.npy", wrong)
-        with pytest.raises(ValueError, match=r"edge/train_9\.npy: expected edges \(H, W\) in 0\.\.1 or 0\.\.255, got"):
+        with pytest.raises(
+            ValueError,
+            match=r"edge/train_9\.npy: expected edges \(H, W\) in 0\.\.1 or 0\.\.255, got",
+        ):
             dataset[0]
 
 
@@ -98,7 +129,9 @@ def test_missing_label_is_no_annotation_and_missing_image_an_error(root: Path) -
     (root / "edge/train_9.png").unlink()
     assert list(NYUv2ATRC(root, "train")[0].targets) == ["semseg", "depth", "normals"]
     (root / "images/train_9.png").unlink()
-    with pytest.raises(ValueError, match=r"train\.txt: no image images/train_9\.png; missing: 1 of 2$"):
+    with pytest.raises(
+        ValueError, match=r"train\.txt: no image images/train_9\.png; missing: 1 of 2$"
+    ):
         NYUv2ATRC(root, "train")
     assert len(NYUv2ATRC(root, "val")) == 2
 
@@ -134,7 +167,9 @@ def test_broken_files_are_named(root: Path) -> None:
             dataset[0]
         path.write_bytes(whole)
     Image.fromarray(np.full((24, 32), 41, np.uint8)).save(root / "segmentation/train_9.png")
-    with pytest.raises(ValueError, match=r"segmentation/train_9\.png: labels 41 are none of this packing's$"):
+    with pytest.raises(
+        ValueError, match=r"segmentation/train_9\.png: labels 41 are none of this packing's$"
+    ):
         dataset[0]
     Image.fromarray(np.zeros((24, 30), np.uint8)).save(root / "segmentation/train_9.png")
     with pytest.raises(ValueError, match=r"train_9: semseg is 30x24, the image is 32x24$"):
@@ -143,20 +178,22 @@ def test_broken_files_are_named(root: Path) -> None:
 
 def test_option(root: Path) -> None:
     up = dense(NYUv2ATRC(root, "train", ["normals"], normals_frame="y_up")[0], "normals")
-    np.testing.assert_allclose(up.value[5, 5], (0, 0, -1), atol=0.01)  # a wall is one in either frame
+    np.testing.assert_allclose(
+        up.value[5, 5], (0, 0, -1), atol=0.01
+    )  # a wall is one in either frame
     with pytest.raises(ValueError, match=r"^normals_frame: must be y_down or .*, got 'opengl'$"):
         NYUv2ATRC(root, "train", normals_frame="opengl")
 
 
-def test_other_packings_are_refused(tmp_path: Path, root: Path, make_nyuv2_mtan: Callable[[Path], None]) -> None:
+def test_other_packings_are_refused(
+    tmp_path: Path, root: Path, make_nyuv2_mtan: Callable[[Path], None]
+) -> None:
     make_nyuv2_mtan(tmp_path / "mtan")
     with pytest.raises(ValueError, match=r"not NYUv2 in the ATRC packing .* use type nyuv2_mtan$"):
         NYUv2ATRC(tmp_path / "mtan", "train")
     assert [name for name, reader in PACKINGS.items() if reader.matches(root)] == ["nyuv2_atrc"]
     (root / "segmentation/train_9.mat").touch()  # the archive of ASTMT
     assert identify(root) is None
-    message = (
-        r"which has images/, segmentation/ of \.png, depth/ of \.npy and gt_sets/; it looks like no known packing$"
-    )
+    message = r"which has images/, segmentation/ of \.png, depth/ of \.npy and gt_sets/; it looks like no known packing$"
     with pytest.raises(ValueError, match=message):
         NYUv2ATRC(root, "train")

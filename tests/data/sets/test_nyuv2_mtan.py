@@ -43,8 +43,12 @@ def test_golden_sample(root: Path, nyu_scene: dict[str, np.ndarray]) -> None:
         assert not dense(sample, task).value[~inside].any()
     semseg = np.array(dataset.tasks[0].classes)[dense(sample, "semseg").value]
     assert (semseg == np.where(nyu_scene["floor"], "floor", "wall"))[inside].all()
-    np.testing.assert_allclose(dense(sample, "depth").value[inside], nyu_scene["depth"][inside], rtol=1e-6)
-    np.testing.assert_allclose(dense(sample, "normals").value[inside], nyu_scene["normals"][inside], atol=1e-6)
+    np.testing.assert_allclose(
+        dense(sample, "depth").value[inside], nyu_scene["depth"][inside], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        dense(sample, "normals").value[inside], nyu_scene["normals"][inside], atol=1e-6
+    )
     assert sample.camera is None
 
 
@@ -55,7 +59,9 @@ def test_ids_are_ordered_as_numbers(root: Path) -> None:
     (root / "train/image/._9.npy").write_bytes(b"of a Mac")
     assert len(NYUv2MTAN(root, "train")) == 2
     (root / "train/image/mean.npy").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"train/image/mean\.npy: expected files 0\.npy, 1\.npy, \.\.\.$"):
+    with pytest.raises(
+        ValueError, match=r"train/image/mean\.npy: expected files 0\.npy, 1\.npy, \.\.\.$"
+    ):
         NYUv2MTAN(root, "train")
 
 
@@ -100,7 +106,9 @@ def test_tasks_without_folder(root: Path) -> None:
 )
 def test_copies_with_other_images_are_refused(root: Path, image: np.ndarray, found: str) -> None:
     np.save(root / "train/image/9.npy", image)
-    with pytest.raises(ValueError, match=rf"9\.npy: expected an image \(H, W, 3\) in 0\.\.1, got {found}"):
+    with pytest.raises(
+        ValueError, match=rf"9\.npy: expected an image \(H, W, 3\) in 0\.\.1, got {found}"
+    ):
         NYUv2MTAN(root, "train")[0]
 
 
@@ -146,9 +154,14 @@ def test_option(root: Path) -> None:
 
 
 def test_other_packings_are_refused(
-    tmp_path: Path, make_nyuv2_atrc: Callable[[Path], None], make_nyuv2_official: Callable[[Path], None]
+    tmp_path: Path,
+    make_nyuv2_atrc: Callable[[Path], None],
+    make_nyuv2_official: Callable[[Path], None],
 ) -> None:
-    for name, make in {"nyuv2_atrc": make_nyuv2_atrc, "nyuv2_official": make_nyuv2_official}.items():
+    for name, make in {
+        "nyuv2_atrc": make_nyuv2_atrc,
+        "nyuv2_official": make_nyuv2_official,
+    }.items():
         make(tmp_path / name)
         with pytest.raises(ValueError, match=rf"not NYUv2 in the MTAN packing .* use type {name}$"):
             NYUv2MTAN(tmp_path / name, "train")
@@ -160,7 +173,8 @@ def test_only_this_reader_matches(root: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not ARCHIVE.exists(), reason="no ../shared/meta/nyuv2, where the authors' labels of the test set lie"
+    not ARCHIVE.exists(),
+    reason="no ../shared/meta/nyuv2, where the authors' labels of the test set lie",
 )
 def test_real_labels_of_the_test_set(tmp_path: Path) -> None:
     """All 654 label maps of 13 classes, at a quarter of their size, moved into this packing and read back."""

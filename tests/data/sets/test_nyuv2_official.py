@@ -48,7 +48,9 @@ def test_golden_sample(root: Path, nyu_scene: dict[str, np.ndarray]) -> None:
     assert dense(sample, "semseg").valid.all(axis=1).tolist() == [False] + [True] * 23
 
 
-def test_filled_depth_counts_where_the_sensor_sees(root: Path, nyu_scene: dict[str, np.ndarray]) -> None:
+def test_filled_depth_counts_where_the_sensor_sees(
+    root: Path, nyu_scene: dict[str, np.ndarray]
+) -> None:
     depth = dense(NYUv2Official(root, "train", ["depth"])[0], "depth")
     seen = np.zeros((24, 32), bool)
     seen[2:24, 2:30] = True  # rows 44..470 and columns 40..600 of 480 x 640, a twentieth of it
@@ -77,8 +79,12 @@ def test_camera_of_the_published_size(root: Path) -> None:
     camera = NYUv2Official(root, "train").camera("0003", 480, 640)
     assert (camera.fx, camera.fy) == pytest.approx((518.8579, 519.4696), abs=1e-4)
     # The toolbox puts the first pixel at 1 and its ray at (1 - 325.5824) / fx; here its centre is at 0.5.
-    assert (0.5 - camera.cx) / camera.fx == pytest.approx((1 - 325.58244941119034) / 518.85790117450188)
-    assert (0.5 - camera.cy) / camera.fy == pytest.approx((1 - 253.73616633400465) / 519.46961112127485)
+    assert (0.5 - camera.cx) / camera.fx == pytest.approx(
+        (1 - 325.58244941119034) / 518.85790117450188
+    )
+    assert (0.5 - camera.cy) / camera.fy == pytest.approx(
+        (1 - 253.73616633400465) / 519.46961112127485
+    )
     half = NYUv2Official(root, "train")[0].camera
     assert half is not None
     assert half.cx / half.width == pytest.approx(camera.cx / 640)
@@ -90,12 +96,18 @@ def test_splits(root: Path) -> None:
     assert [test.sample_id(i) for i in (0, 1, 2, -1)] == ["0001", "0002", "0009", "1449"]
     assert test[3].image[5, 3, 0] == 14
     assert not {train.sample_id(i) for i in range(795)} & {test.sample_id(i) for i in range(654)}
-    with pytest.raises(ValueError, match=r"no split 'val'; NYUv2 as published \(one \.mat file\) has train, test$"):
+    with pytest.raises(
+        ValueError, match=r"no split 'val'; NYUv2 as published \(one \.mat file\) has train, test$"
+    ):
         NYUv2Official(root, "val")
 
 
-@pytest.mark.parametrize(("num_classes", "expected"), [(40, ["book", "wall"]), (13, ["books", "wall"])])
-def test_labels_of_the_paper_become_classes(root: Path, num_classes: int, expected: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("num_classes", "expected"), [(40, ["book", "wall"]), (13, ["books", "wall"])]
+)
+def test_labels_of_the_paper_become_classes(
+    root: Path, num_classes: int, expected: list[str]
+) -> None:
     labels = np.full((24, 32), 21, np.uint16)  # wall
     labels[0, :4] = (0, 85, 172, 894)  # no label, books, television, torah
     write(root, "labels", labels)
@@ -119,7 +131,11 @@ def test_each_process_opens_the_file(root: Path) -> None:
     np.testing.assert_array_equal(copy[0].image, first.image)
     context = "fork" if sys.platform == "linux" else None
     loader = DataLoader(
-        torch.utils.data.Subset(dataset, range(8)), 2, num_workers=2, collate_fn=list, multiprocessing_context=context
+        torch.utils.data.Subset(dataset, range(8)),
+        2,
+        num_workers=2,
+        collate_fn=list,
+        multiprocessing_context=context,
     )
     positions = [int(sample.image[5, 3, 0]) for batch in loader for sample in batch]
     assert positions == [int(dataset.sample_id(i)) for i in range(8)]
@@ -130,7 +146,9 @@ def test_broken_files_are_named(root: Path) -> None:
     path = root / "nyu_depth_v2_labeled.mat"
     labels = np.full((24, 32), 895, np.uint16)
     write(root, "labels", labels)
-    with pytest.raises(ValueError, match=r"labeled\.mat: 0003: labels 895 are none of this packing's$"):
+    with pytest.raises(
+        ValueError, match=r"labeled\.mat: 0003: labels 895 are none of this packing's$"
+    ):
         NYUv2Official(root, "train", ["semseg"])[0]
     with h5py.File(path, "r+") as file:
         del file["rawDepths"]
@@ -152,17 +170,23 @@ def test_broken_files_are_named(root: Path) -> None:
 def test_another_file_of_that_name(root: Path) -> None:
     with h5py.File(root / "nyu_depth_v2_labeled.mat", "w") as file:
         file["images"] = np.zeros((1449, 4, 4), np.float32)
-    with pytest.raises(ValueError, match=r"'images' of image 0003 is not an array of 3 dimensions$"):
+    with pytest.raises(
+        ValueError, match=r"'images' of image 0003 is not an array of 3 dimensions$"
+    ):
         NYUv2Official(root, "train")[0]
     with h5py.File(root / "nyu_depth_v2_labeled.mat", "w") as file:
         file["images"] = np.zeros((1449, 4, 4, 4), np.float32)
-    with pytest.raises(ValueError, match=r"image 0003 is float32 \(4, 4, 4\), expected uint8 \(H, W, 3\)$"):
+    with pytest.raises(
+        ValueError, match=r"image 0003 is float32 \(4, 4, 4\), expected uint8 \(H, W, 3\)$"
+    ):
         NYUv2Official(root, "train")[0]
 
 
 def test_without_h5py(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ValueError, match=r"labeled\.mat: needs h5py: pip install 'visionmtl\[nyuv2\]'$"):
+    with pytest.raises(
+        ValueError, match=r"labeled\.mat: needs h5py: pip install 'visionmtl\[nyuv2\]'$"
+    ):
         NYUv2Official(root, "train")
 
 
@@ -174,8 +198,12 @@ def test_options(root: Path) -> None:
         NYUv2Official(root, "train", depth="inpainted")
 
 
-def test_other_packings_are_refused(tmp_path: Path, root: Path, make_nyuv2_mtan: Callable[[Path], None]) -> None:
+def test_other_packings_are_refused(
+    tmp_path: Path, root: Path, make_nyuv2_mtan: Callable[[Path], None]
+) -> None:
     make_nyuv2_mtan(tmp_path / "mtan")
-    with pytest.raises(ValueError, match=r"which has the file nyu_depth_v2_labeled\.mat; .* use type nyuv2_mtan$"):
+    with pytest.raises(
+        ValueError, match=r"which has the file nyu_depth_v2_labeled\.mat; .* use type nyuv2_mtan$"
+    ):
         NYUv2Official(tmp_path / "mtan", "train")
     assert [name for name, reader in PACKINGS.items() if reader.matches(root)] == ["nyuv2_official"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionmtl.data.check import check_sample
+from visionmtl.analysis.check import check_sample
 from visionmtl.data.sets import PACKINGS, identify
 from visionmtl.data.sets.base import facts
 from visionmtl.data.sets.nyuv2_mtan import NYUv2MTAN
@@ -40,12 +40,20 @@ def boxes(dataset: PascalContext, index: int = 0) -> BoxTarget:
 
 def test_facts() -> None:
     known = facts("pascal")
-    assert known["classes"][:2] + known["classes"][-2:] == ["background", "aeroplane", "train", "tvmonitor"]
+    assert known["classes"][:2] + known["classes"][-2:] == [
+        "background",
+        "aeroplane",
+        "train",
+        "tvmonitor",
+    ]
     assert len(known["classes"]) == 21
     assert known["classes"][known["person"]] == "person"
     assert len(known["parts"]) == 24
     assert set(known["parts"].values()) == set(range(1, len(known["part_classes"])))
-    merged = {name: known["part_classes"][known["parts"][name]] for name in ("neck", "rhand", "lfoot", "hair", "ruarm")}
+    merged = {
+        name: known["part_classes"][known["parts"][name]]
+        for name in ("neck", "rhand", "lfoot", "hair", "ruarm")
+    }
     assert list(merged.values()) == ["torso", "lower arms", "lower legs", "head", "upper arms"]
     assert len(known["normals_ids"]) == 170
     assert {284, 427, 72, 440} <= set(known["normals_ids"])  # person, tvmonitor, chair, wall
@@ -84,7 +92,9 @@ def test_semseg_prefers_the_labels_of_voc12(root: Path) -> None:
     (root / "semseg/pascal-context" / f"{B}.png").unlink()
     assert PascalContext(root, "train", ["semseg"])[1].targets == {}
     Image.fromarray(np.full(SIZE, 59, np.uint8)).save(root / "semseg/VOC12" / f"{B}.png")
-    with pytest.raises(ValueError, match=rf"VOC12/{B}.png: class ids 59, expected 0..20 or 255 \(ignored\)$"):
+    with pytest.raises(
+        ValueError, match=rf"VOC12/{B}.png: class ids 59, expected 0..20 or 255 \(ignored\)$"
+    ):
         PascalContext(root, "train", ["semseg"])[1]
 
 
@@ -101,7 +111,9 @@ def test_human_parts_are_merged_in_the_order_of_the_file(root: Path) -> None:
 
 
 def test_images_without_marked_parts_are_not_annotated(
-    root: Path, pascal_parts: Callable[..., np.ndarray], save_pascal_mat: Callable[[Path, str, np.ndarray], None]
+    root: Path,
+    pascal_parts: Callable[..., np.ndarray],
+    save_pascal_mat: Callable[[Path, str, np.ndarray], None],
 ) -> None:
     dataset = PascalContext(root, "train", ["human_parts", "saliency"])
     path = root / "human_parts" / f"{A}.mat"
@@ -113,12 +125,16 @@ def test_images_without_marked_parts_are_not_annotated(
 
 
 def test_faults_of_human_parts_are_named(
-    root: Path, pascal_parts: Callable[..., np.ndarray], save_pascal_mat: Callable[[Path, str, np.ndarray], None]
+    root: Path,
+    pascal_parts: Callable[..., np.ndarray],
+    save_pascal_mat: Callable[[Path, str, np.ndarray], None],
 ) -> None:
     dataset = PascalContext(root, "train", ["human_parts"])
     path = root / "human_parts" / f"{A}.mat"
     save_pascal_mat(path, "anno", pascal_parts(wing=np.s_[0:2, 0:2]))
-    with pytest.raises(ValueError, match=rf"{A}.mat: not an .* person with a part 'wing', expected hair, head, .*$"):
+    with pytest.raises(
+        ValueError, match=rf"{A}.mat: not an .* person with a part 'wing', expected hair, head, .*$"
+    ):
         dataset[0]
     save_pascal_mat(path, "anno", np.zeros((3, 3)))
     with pytest.raises(ValueError, match=rf"{A}.mat: not an annotation of PASCAL-Part: "):
@@ -142,16 +158,31 @@ def test_edges_are_thin_borders_of_the_context_classes(root: Path) -> None:
     assert (target.value[2:13, 18:22].sum(axis=1) == 1).all()
     assert (target.value[19:30, 18:22].sum(axis=1) == 1).all()
     assert (target.value[14:18, 24:38].sum(axis=0) == 1).all()
-    assert target.value[:, :18].sum() == target.value[:13, 22:].sum() == target.value[19:, 22:].sum() == 0
+    assert (
+        target.value[:, :18].sum()
+        == target.value[:13, 22:].sum()
+        == target.value[19:, 22:].sum()
+        == 0
+    )
 
 
 def test_laplacian_is_that_of_four_neighbours(
-    root: Path, save_pascal_mat: Callable[[Path, str, np.ndarray], None], monkeypatch: pytest.MonkeyPatch
+    root: Path,
+    save_pascal_mat: Callable[[Path, str, np.ndarray], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    labels = np.random.default_rng(0).integers(0, 460, SIZE).astype(np.uint16) * (np.arange(40) > 20).astype(np.uint16)
+    labels = np.random.default_rng(0).integers(0, 460, SIZE).astype(np.uint16) * (
+        np.arange(40) > 20
+    ).astype(np.uint16)
     save_pascal_mat(root / "pascal-context/trainval" / f"{A}.mat", "LabelMap", labels)
     around = np.pad(labels.astype(np.int64), 1, mode="reflect")
-    laplacian = around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:] - 4 * around[1:-1, 1:-1]
+    laplacian = (
+        around[:-2, 1:-1]
+        + around[2:, 1:-1]
+        + around[1:-1, :-2]
+        + around[1:-1, 2:]
+        - 4 * around[1:-1, 1:-1]
+    )
     monkeypatch.setattr("visionmtl.data.sets.pascal_context.thin", lambda borders: borders)
     target = dense(PascalContext(root, "train", ["edge"]), "edge")
     np.testing.assert_array_equal(target.value, laplacian != 0)
@@ -171,7 +202,9 @@ def test_normals_are_valid_on_classes_of_nyuv2(root: Path) -> None:
     assert not dense(PascalContext(root, "train", ["normals"]), "normals").valid.any()
 
 
-def test_normals_need_the_context_labels(root: Path, save_pascal_mat: Callable[[Path, str, np.ndarray], None]) -> None:
+def test_normals_need_the_context_labels(
+    root: Path, save_pascal_mat: Callable[[Path, str, np.ndarray], None]
+) -> None:
     dataset = PascalContext(root, "train", ["normals"])
     path = root / "pascal-context/trainval" / f"{A}.mat"
     save_pascal_mat(path, "LabelMap", np.ones((32, 41), np.uint16))
@@ -186,7 +219,9 @@ def test_normals_need_the_context_labels(root: Path, save_pascal_mat: Callable[[
     for file in path.parent.iterdir():
         file.unlink()
     path.parent.rmdir()
-    with pytest.raises(ValueError, match=r"task 'normals' needs .*pascal-context/trainval, which is not there$"):
+    with pytest.raises(
+        ValueError, match=r"task 'normals' needs .*pascal-context/trainval, which is not there$"
+    ):
         PascalContext(root, "train", ["normals"])
     assert [spec.name for spec in PascalContext(root, "train").tasks] == [
         t for t in TASKS if t not in ("edge", "normals")
@@ -213,35 +248,48 @@ def test_context_labels_are_whole_numbers(
 ) -> None:
     path = root / "pascal-context/trainval/2008_000003.mat"
     save_pascal_mat(path, "LabelMap", np.full((32, 40), value))
-    with pytest.raises(ValueError, match=re.escape(f"{path}: LabelMap must be whole numbers, got {value:g} to")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{path}: LabelMap must be whole numbers, got {value:g} to")
+    ):
         PascalContext(root, "train", ["edge"])[0]
 
 
 def test_samples_keep_the_contracts(root: Path) -> None:
-    dataset = PascalContext(root, "val", ["semseg", "human_parts", "normals", "detection"], difficult=True)
+    dataset = PascalContext(
+        root, "val", ["semseg", "human_parts", "normals", "detection"], difficult=True
+    )
     for i in range(len(dataset)):
         check_sample(dataset[i], dataset.tasks)
 
 
 def test_labels_of_another_size_than_the_image(root: Path) -> None:
     Image.fromarray(np.zeros((30, 40), np.uint8)).save(root / "sal_distill" / f"{A}.png")
-    with pytest.raises(ValueError, match=rf"PASCAL_MT: {A}: saliency is 40x30, the image is 40x32$"):
+    with pytest.raises(
+        ValueError, match=rf"PASCAL_MT: {A}: saliency is 40x30, the image is 40x32$"
+    ):
         PascalContext(root, "train", ["saliency"])[0]
 
 
 def test_copies_without_some_labels(root: Path) -> None:
     (root / "Annotations").rename(root / "elsewhere")
     assert [spec.name for spec in PascalContext(root, "train").tasks] == TASKS[:-1]
-    with pytest.raises(ValueError, match=r"task 'detection' needs .*PASCAL_MT/Annotations, which is not there$"):
+    with pytest.raises(
+        ValueError, match=r"task 'detection' needs .*PASCAL_MT/Annotations, which is not there$"
+    ):
         PascalContext(root, "train", ["semseg", "detection"])
-    with pytest.raises(ValueError, match=r"no task 'depth'; PASCAL-Context .* has semseg, human_parts, saliency, edge"):
+    with pytest.raises(
+        ValueError,
+        match=r"no task 'depth'; PASCAL-Context .* has semseg, human_parts, saliency, edge",
+    ):
         PascalContext(root, "train", ["depth"])
 
 
 def test_split_lists(root: Path) -> None:
     path = root / "ImageSets/Context/train.txt"
     path.write_text(f"{A}\n2009_1\n2009_2\n")
-    with pytest.raises(ValueError, match=r"train.txt: no image JPEGImages/2009_1.jpg; missing: 2 of 3$"):
+    with pytest.raises(
+        ValueError, match=r"train.txt: no image JPEGImages/2009_1.jpg; missing: 2 of 3$"
+    ):
         PascalContext(root, "train")
     path.write_text(f"{A}\n{A}\n")
     with pytest.raises(ValueError, match=rf"sample '{A}' is listed more than once$"):
@@ -272,9 +320,14 @@ def test_options_with_bad_values(root: Path) -> None:
 def test_folders_of_other_packings_are_told_apart(root: Path, tmp_path: Path) -> None:
     assert identify(root) == "pascal_context"
     assert [name for name, reader in PACKINGS.items() if reader.matches(root)] == ["pascal_context"]
-    with pytest.raises(ValueError, match=r"it looks like PASCAL-Context .* use type pascal_context$"):
+    with pytest.raises(
+        ValueError, match=r"it looks like PASCAL-Context .* use type pascal_context$"
+    ):
         NYUv2MTAN(root, "train")
-    with pytest.raises(ValueError, match=r"not PASCAL-Context .* has JPEGImages/ and ImageSets/Context/; .* no known"):
+    with pytest.raises(
+        ValueError,
+        match=r"not PASCAL-Context .* has JPEGImages/ and ImageSets/Context/; .* no known",
+    ):
         PascalContext(tmp_path, "train")
     with pytest.raises(ValueError, match=r"nowhere: no such folder$"):
         PascalContext(tmp_path / "nowhere", "train")

@@ -35,11 +35,17 @@ def split_list(root: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("split", "buildings"),
-    [("train", ["allensville", "hanson"]), ("val", ["corozal", "darden"]), ("test", ["ihlen", "mcdade"])],
+    [
+        ("train", ["allensville", "hanson"]),
+        ("val", ["corozal", "darden"]),
+        ("test", ["ihlen", "mcdade"]),
+    ],
 )
 def test_splits_go_by_building(root: Path, split: str, buildings: list[str]) -> None:
     (root / "rgb" / buildings[0] / "._point_0_view_1_domain_rgb.png").touch()  # left by macOS
-    expected = [f"{name}/{view}" for name in buildings for view in ("point_0_view_1", "point_12_view_0")]
+    expected = [
+        f"{name}/{view}" for name in buildings for view in ("point_0_view_1", "point_12_view_0")
+    ]
     assert [sample.sample_id for sample in Taskonomy(root, split)] == expected
 
 
@@ -59,23 +65,36 @@ def test_labels_without_the_uncertain_class(root: Path) -> None:
 def test_depth_in_metres(root: Path) -> None:
     target = dense(Taskonomy(root, "train")[0], "depth")
     assert target.value[0, :5].tolist() == [0, 1 / 512, 0, 0, 2]
-    assert target.valid[0, :5].tolist() == [False, True, False, False, True]  # 16.002 m is beyond max_depth
+    assert target.valid[0, :5].tolist() == [
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]  # 16.002 m is beyond max_depth
     target = dense(Taskonomy(root, "train", max_depth=128)[0], "depth")
     assert target.value[0, 2:4].tolist() == [8193 / 512, 0]
-    assert target.valid[0, 2:4].tolist() == [True, False]  # 65535 is no measurement, though it is 127.998 m
+    assert target.valid[0, 2:4].tolist() == [
+        True,
+        False,
+    ]  # 65535 is no measurement, though it is 127.998 m
 
 
 def test_normals_in_the_camera_frame(root: Path) -> None:
     target = dense(Taskonomy(root, "train")[0], "normals")
     assert target.valid[0, :4].tolist() == [False, True, True, True]  # grey
-    np.testing.assert_allclose(target.value[0, 1:5], [[1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, -1]], atol=0.01)
+    np.testing.assert_allclose(
+        target.value[0, 1:5], [[1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, -1]], atol=0.01
+    )
     np.testing.assert_allclose(np.linalg.norm(target.value[0, 1:], axis=1), 1, rtol=1e-6)
     assert (target.value.dtype, target.value[0, 0].tolist()) == (np.float32, [0, 0, 0])
 
 
 def test_normals_in_another_frame(root: Path) -> None:
     target = dense(Taskonomy(root, "train", normals_frame="y_down_z_back")[0], "normals")
-    np.testing.assert_allclose(target.value[0, 1:5], [[1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, 1]], atol=0.01)
+    np.testing.assert_allclose(
+        target.value[0, 1:5], [[1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, 1]], atol=0.01
+    )
 
 
 def test_camera(root: Path) -> None:
@@ -86,7 +105,9 @@ def test_camera(root: Path) -> None:
     assert (camera.cx, camera.cy, camera.width, camera.height) == (8, 8, 16, 16)
     path = root / "point_info" / f"{FIRST}_domain_point_info.json"
     path.write_text('{"field_of_view_rads": 60}')
-    with pytest.raises(ValueError, match=re.escape(f"{path}: field_of_view_rads: Input should be less than 3.14")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{path}: field_of_view_rads: Input should be less than 3.14")
+    ):
         Taskonomy(root, "train")[0]
     shutil.rmtree(root / "point_info")
     assert Taskonomy(root, "train")[0].camera is None
@@ -114,7 +135,9 @@ def test_a_missing_label_file_means_not_annotated(root: Path) -> None:
 def test_tasks_without_a_folder(root: Path) -> None:
     shutil.rmtree(root / "segment_semantic")
     assert [spec.name for spec in Taskonomy(root, "train").tasks] == ["depth", "normals"]
-    with pytest.raises(ValueError, match=r"task 'semseg' needs .*segment_semantic, which is not there"):
+    with pytest.raises(
+        ValueError, match=r"task 'semseg' needs .*segment_semantic, which is not there"
+    ):
         Taskonomy(root, "train", ["semseg"])
 
 
@@ -122,7 +145,8 @@ def test_the_split_list_may_lie_in_the_root(root: Path) -> None:
     split_list(root).rename(root / "train_val_test_tiny.csv")
     assert len(Taskonomy(root, "val", subset="tiny")) == 4
     with pytest.raises(
-        ValueError, match=r"no split list train_val_test_medium\.csv, .*; there is one for subset tiny$"
+        ValueError,
+        match=r"no split list train_val_test_medium\.csv, .*; there is one for subset tiny$",
     ):
         Taskonomy(root, "val", subset="medium")
 
@@ -130,16 +154,15 @@ def test_the_split_list_may_lie_in_the_root(root: Path) -> None:
 def test_without_split_list_it_is_said_where_to_get_one(root: Path) -> None:
     split_list(root).unlink()
     with pytest.raises(
-        ValueError, match=r"no split list train_val_test_fullplus\.csv, .*; splits_taskonomy\.zip is at https"
+        ValueError,
+        match=r"no split list train_val_test_fullplus\.csv, .*; splits_taskonomy\.zip is at https",
     ):
         Taskonomy(root, "train")
 
 
 def test_none_of_the_buildings_is_there(root: Path) -> None:
     split_list(root).write_text("id,train,val,test\nmerom,1,0,0\nonaga,1,0,0\n")
-    expected = (
-        r"fullplus\.csv: none of the 2 buildings of 'train' is in .*rgb; it has allensville, corozal, darden, hanson, "
-    )
+    expected = r"fullplus\.csv: none of the 2 buildings of 'train' is in .*rgb; it has allensville, corozal, darden, hanson, "
     with pytest.raises(ValueError, match=expected):
         Taskonomy(root, "train")
 
@@ -169,7 +192,9 @@ def test_malformed_split_lists_are_named(root: Path, content: bytes, message: st
         ({"normals_frame": "opengl"}, "normals_frame: must be "),
     ],
 )
-def test_options_out_of_range_are_refused(root: Path, options: dict[str, Any], message: str) -> None:
+def test_options_out_of_range_are_refused(
+    root: Path, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         Taskonomy(root, "train", **options)
 
@@ -177,14 +202,18 @@ def test_options_out_of_range_are_refused(root: Path, options: dict[str, Any], m
 def test_labels_outside_the_table_are_named(root: Path) -> None:
     path = root / "segment_semantic" / f"{FIRST}_domain_segmentsemantic.png"
     Image.fromarray(np.full((16, 16), 18, np.uint8)).save(path)
-    with pytest.raises(ValueError, match=re.escape(f"{path}: labels 18 are none of this packing's")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{path}: labels 18 are none of this packing's")
+    ):
         Taskonomy(root, "train")[0]
 
 
 def test_depth_of_eight_bits_is_refused(root: Path) -> None:
     path = root / "depth_zbuffer" / f"{FIRST}_domain_depth_zbuffer.png"
     Image.fromarray(np.full((16, 16), 18, np.uint8)).save(path)
-    with pytest.raises(ValueError, match=re.escape(f"{path}: an 8-bit image (L) cannot hold depth")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{path}: an 8-bit image (L) cannot hold depth")
+    ):
         Taskonomy(root, "train")[0]
 
 

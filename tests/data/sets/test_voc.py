@@ -40,7 +40,11 @@ def test_an_image_without_objects_is_annotated(path: Path) -> None:
 
 
 def test_difficult_objects(path: Path) -> None:
-    write(path, box(1, 1, 2, 2) + "<difficult>1</difficult>", box(1, 1, 3, 3) + "<difficult>0</difficult>")
+    write(
+        path,
+        box(1, 1, 2, 2) + "<difficult>1</difficult>",
+        box(1, 1, 3, 3) + "<difficult>0</difficult>",
+    )
     target, left_out = read_voc_boxes(path, CLASSES, (10, 8))
     assert (target.boxes.tolist(), left_out) == ([[0, 0, 3, 3]], 1)
     target, left_out = read_voc_boxes(path, CLASSES, (10, 8), difficult=True)
@@ -51,7 +55,10 @@ def test_difficult_objects(path: Path) -> None:
     ("objects", "message"),
     [
         ([box(1, 1, 2, 2, "cow")], r"object of class 'cow'; classes of the task: cat, dog$"),
-        ([box(5, 1, 3, 2)], r"dog with the box \[5.0, 1.0, 3.0, 2.0\] has no area inside the image$"),
+        (
+            [box(5, 1, 3, 2)],
+            r"dog with the box \[5.0, 1.0, 3.0, 2.0\] has no area inside the image$",
+        ),
         ([box(11, 1, 12, 2)], r"dog with the box .* has no area inside the image$"),
         ([box("x", 1, 2, 2)], r"object/bndbox/xmin must be a number, got 'x'$"),
         ([box("nan", 1, 2, 2)], r"object/bndbox/xmin must be a number, got 'nan'$"),
@@ -66,7 +73,9 @@ def test_faults_are_named(path: Path, objects: list[str], message: str) -> None:
 def test_another_size(path: Path) -> None:
     with pytest.raises(ValueError, match=r"a.xml: the size is 10x8, the image is 8x10$"):
         read_voc_boxes(write(path), CLASSES, (8, 10))
-    with pytest.raises(ValueError, match=r"a.xml: annotation/size/width must be a number, got None$"):
+    with pytest.raises(
+        ValueError, match=r"a.xml: annotation/size/width must be a number, got None$"
+    ):
         read_voc_boxes(write(path, size=""), CLASSES, (10, 8))
 
 

@@ -15,7 +15,10 @@ LITE0, RESNET50 = [24, 40, 112, 320], [256, 512, 1024, 2048]
 
 
 def maps(channels: list[int], size: int = 64) -> list[Tensor]:
-    return [torch.randn(1, c, size // s, size // s) for c, s in zip(channels, (4, 8, 16, 32), strict=True)]
+    return [
+        torch.randn(1, c, size // s, size // s)
+        for c, s in zip(channels, (4, 8, 16, 32), strict=True)
+    ]
 
 
 def fusion_only(num_inputs: int, channels: int = 1) -> FusionNode:

@@ -10,10 +10,16 @@ from visionmtl.models.decoders import DECODERS, FPN
 CHANNELS = [8, 12, 16, 24]
 
 
-def pyramid(size: tuple[int, int], channels: list[int], requires_grad: bool = False) -> list[Tensor]:
+def pyramid(
+    size: tuple[int, int], channels: list[int], requires_grad: bool = False
+) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    shapes = [(2, c, size[0] // s, size[1] // s) for c, s in zip(channels, (4, 8, 16, 32), strict=True)]
-    return [torch.randn(shape, generator=generator, requires_grad=requires_grad) for shape in shapes]
+    shapes = [
+        (2, c, size[0] // s, size[1] // s) for c, s in zip(channels, (4, 8, 16, 32), strict=True)
+    ]
+    return [
+        torch.randn(shape, generator=generator, requires_grad=requires_grad) for shape in shapes
+    ]
 
 
 @pytest.mark.parametrize("width", [16, 40])
@@ -40,7 +46,9 @@ def test_published_parameters_are_those_that_autograd_reaches(name: str) -> None
     out = decoder(pyramid((64, 64), CHANNELS))
     for levels in ([0, 1, 2, 3], [1, 2, 3], [3]):
         loss = sum((out[level].square().sum() for level in levels), torch.zeros(()))
-        grads = torch.autograd.grad(loss, list(decoder.parameters()), retain_graph=True, allow_unused=True)
+        grads = torch.autograd.grad(
+            loss, list(decoder.parameters()), retain_graph=True, allow_unused=True
+        )
         reached = {id(p) for p, g in zip(decoder.parameters(), grads, strict=True) if g is not None}
         assert {id(p) for p in decoder.parameters_reaching(levels)} == reached
 

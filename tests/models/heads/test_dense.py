@@ -99,7 +99,9 @@ def test_dense_head_is_the_sum_of_the_levels() -> None:
         x = x + y
         if level:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-    expected = F.interpolate(head.predict(head.mix(x)), scale_factor=4, mode="bilinear", align_corners=False)
+    expected = F.interpolate(
+        head.predict(head.mix(x)), scale_factor=4, mode="bilinear", align_corners=False
+    )
     torch.testing.assert_close(head.logits(maps, (64, 96)), expected)
     assert torch.equal(head.logits(maps, (50, 71)), head.logits(maps, (64, 96))[..., :50, :71])
 

@@ -17,7 +17,9 @@ SPEC = TaskSpec.detection(["chair", "table", "lamp"])
 def pyramid(size: tuple[int, int], channels: int = 8) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     height, width = (side + -side % 32 for side in size)
-    return [torch.randn((2, channels, height // s, width // s), generator=generator) for s in STRIDES]
+    return [
+        torch.randn((2, channels, height // s, width // s), generator=generator) for s in STRIDES
+    ]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 47), (64, 64), (64, 96)])
@@ -31,7 +33,9 @@ def test_fields_of_the_output(size: tuple[int, int]) -> None:
     assert out.points.shape == (sum(cells), 2)
     assert out.size == size
     assert out.distances.min() > 0
-    expected = [float(s) for s, count in zip((8, 16, 32, 64), cells, strict=True) for _ in range(count)]
+    expected = [
+        float(s) for s, count in zip((8, 16, 32, 64), cells, strict=True) for _ in range(count)
+    ]
     assert out.strides.tolist() == expected
 
 
@@ -61,15 +65,24 @@ def test_logits_lie_at_their_points() -> None:
 
 def test_start_of_training() -> None:
     """Every class starts at probability 0.01 and boxes at about four strides."""
-    out = DetectionHead(8, STRIDES, 3).eval()([torch.zeros_like(p) for p in pyramid((64, 64))], (64, 64))
+    out = DetectionHead(8, STRIDES, 3).eval()(
+        [torch.zeros_like(p) for p in pyramid((64, 64))], (64, 64)
+    )
     probabilities = out.class_logits.sigmoid()
-    torch.testing.assert_close(probabilities, torch.full_like(probabilities, 0.01), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        probabilities, torch.full_like(probabilities, 0.01), atol=1e-3, rtol=0
+    )
     sides = (out.distances[..., 0] + out.distances[..., 2]) / out.strides
-    torch.testing.assert_close(sides, torch.full_like(sides, 2 * math.log1p(math.exp(2.0))), atol=0.1, rtol=0)
+    torch.testing.assert_close(
+        sides, torch.full_like(sides, 2 * math.log1p(math.exp(2.0))), atol=0.1, rtol=0
+    )
 
 
 def test_wrong_strides_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^DetectionHead needs a pyramid with strides \[4, 8, 16, 32\], .* \[4, 8\]$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^DetectionHead needs a pyramid with strides \[4, 8, 16, 32\], .* \[4, 8\]$",
+    ):
         DetectionHead(8, [4, 8], 1)
 
 
@@ -79,7 +92,9 @@ def test_output_is_float32_under_autocast() -> None:
     assert {out.class_logits.dtype, out.distances.dtype, out.centerness.dtype} == {torch.float32}
 
 
-def output(boxes: list[Any], logits: list[Any], centerness: list[float] | None = None) -> DetectionOutput:
+def output(
+    boxes: list[Any], logits: list[Any], centerness: list[float] | None = None
+) -> DetectionOutput:
     """One image of 100 x 200 with a point in the middle of every box; centerness is near 1 unless it is given."""
     corners = torch.tensor(boxes).reshape(-1, 4)
     points = (corners[:, :2] + corners[:, 2:]) / 2
@@ -99,7 +114,9 @@ def logit(p: float) -> float:
 
 
 def test_one_hot_point_gives_its_box_and_score() -> None:
-    out = output([[10, 20, 50, 60], [0, 0, 5, 5]], [[-9.0, logit(0.64)], [-9.0, -9.0]], [logit(0.25), 0.0])
+    out = output(
+        [[10, 20, 50, 60], [0, 0, 5, 5]], [[-9.0, logit(0.64)], [-9.0, -9.0]], [logit(0.25), 0.0]
+    )
     (found,) = decode(out)
     torch.testing.assert_close(found.boxes, torch.tensor([[10.0, 20.0, 50.0, 60.0]]))
     assert found.scores.tolist() == pytest.approx([math.sqrt(0.64 * 0.25)])
@@ -138,7 +155,9 @@ def test_boxes_outside_the_image_are_dropped() -> None:
 def test_threshold_and_limit() -> None:
     boxes = [[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(8)]
     out = output(boxes, [[logit(0.1 * (i + 1))] for i in range(8)], [40.0] * 8)
-    assert len(decode(out, score_threshold=0.75)[0].scores) == 3  # sqrt(0.6), sqrt(0.7) and sqrt(0.8)
+    assert (
+        len(decode(out, score_threshold=0.75)[0].scores) == 3
+    )  # sqrt(0.6), sqrt(0.7) and sqrt(0.8)
     (found,) = decode(out, max_detections=2)
     assert found.boxes.tolist() == [boxes[7], boxes[6]]
 

@@ -31,7 +31,9 @@ def build(
     backbone: str = "test_resnet",
     **options: float,
 ) -> TrunkPerTask:
-    return scheme.build(levels, partial(create_backbone, backbone), partial(decoder, channels=8), **options)
+    return scheme.build(
+        levels, partial(create_backbone, backbone), partial(decoder, channels=8), **options
+    )
 
 
 class CoarseBlind(Decoder):
@@ -71,7 +73,10 @@ def test_unit_is_a_channelwise_weighted_sum() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_unit_keeps_dtype_and_channels_last(dtype: torch.dtype) -> None:
     unit = CrossStitchUnit(torch.full((2, 2), 0.5), channels=6)
-    maps = {task: torch.randn(2, 6, 4, 4, dtype=dtype).to(memory_format=torch.channels_last) for task in "ab"}
+    maps = {
+        task: torch.randn(2, 6, 4, 4, dtype=dtype).to(memory_format=torch.channels_last)
+        for task in "ab"
+    }
     for x in unit(maps, "ab").values():
         assert x.dtype == dtype
         assert x.is_contiguous(memory_format=torch.channels_last)
@@ -107,7 +112,9 @@ def test_identity_units_equal_independent_trunks(training: bool, image: torch.Te
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_one_step_moves_every_unit_and_trunk(scheme: type[StitchedTrunks], image: torch.Tensor) -> None:
+def test_one_step_moves_every_unit_and_trunk(
+    scheme: type[StitchedTrunks], image: torch.Tensor
+) -> None:
     sharing = build(scheme, alpha=0.9)
     before = {name: p.detach().clone() for name, p in sharing.named_parameters()}
     optimizer = torch.optim.SGD(sharing.parameters(), lr=0.1)
@@ -132,7 +139,9 @@ def check_reached(sharing: Sharing, image: torch.Tensor) -> None:
         assert len(set(found)) == len(found)
         assert set(found) == expected
         counts.update(found)
-    assert {id(p) for p in sharing.shared_parameters()} == {p for p, count in counts.items() if count >= 2}
+    assert {id(p) for p in sharing.shared_parameters()} == {
+        p for p, count in counts.items() if count >= 2
+    }
 
 
 @pytest.mark.parametrize(
@@ -143,7 +152,10 @@ def check_reached(sharing: Sharing, image: torch.Tensor) -> None:
 @pytest.mark.parametrize("decoder", [FPN, BiFPN])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_parameters_reaching_agree_with_autograd(
-    scheme: type[StitchedTrunks], decoder: type[Decoder], levels: tuple[tuple[int, ...], ...], image: torch.Tensor
+    scheme: type[StitchedTrunks],
+    decoder: type[Decoder],
+    levels: tuple[tuple[int, ...], ...],
+    image: torch.Tensor,
 ) -> None:
     named = {f"task{i}": one for i, one in enumerate(levels)}
     if decoder is BiFPN:  # it promises nothing finer to heads that do not read p5
@@ -151,7 +163,9 @@ def test_parameters_reaching_agree_with_autograd(
     check_reached(build(scheme, named, decoder), image)
 
 
-@pytest.mark.parametrize(("scheme", "backbone"), [(CrossStitch, "test_convnext"), (NDDR, "test_efficientnet")])
+@pytest.mark.parametrize(
+    ("scheme", "backbone"), [(CrossStitch, "test_convnext"), (NDDR, "test_efficientnet")]
+)
 def test_parameters_reaching_with_other_backbones(
     scheme: type[StitchedTrunks], backbone: str, image: torch.Tensor
 ) -> None:
@@ -159,7 +173,9 @@ def test_parameters_reaching_with_other_backbones(
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_stages_and_rows_that_no_decoder_reads_do_not_run(scheme: type[StitchedTrunks], image: torch.Tensor) -> None:
+def test_stages_and_rows_that_no_decoder_reads_do_not_run(
+    scheme: type[StitchedTrunks], image: torch.Tensor
+) -> None:
     sharing = build(scheme, {"fine": (0,), "middle": (0, 1), "also": (1,)}, CoarseBlind)
     check_reached(sharing, image)
     ran: list[tuple[str, int]] = []
@@ -169,7 +185,11 @@ def test_stages_and_rows_that_no_decoder_reads_do_not_run(scheme: type[StitchedT
             stage.register_forward_hook(lambda *args, task=task, s=s: ran.append((task, s)))
     for unit in sharing.units:
         unit.register_forward_hook(lambda module, args, fused: rows.append(list(fused)))
-    assert {task: len(pyramid) for task, pyramid in sharing(image).items()} == {"fine": 1, "middle": 2, "also": 2}
+    assert {task: len(pyramid) for task, pyramid in sharing(image).items()} == {
+        "fine": 1,
+        "middle": 2,
+        "also": 2,
+    }
     assert rows == [["fine", "middle", "also"], ["middle", "also"]]
     assert sorted({s for _, s in ran}) == [0, 1]
     ran.clear()
@@ -180,7 +200,9 @@ def test_stages_and_rows_that_no_decoder_reads_do_not_run(scheme: type[StitchedT
 
 @pytest.mark.parametrize("decoder", [FPN, BiFPN])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_some_tasks_only(scheme: type[StitchedTrunks], decoder: type[Decoder], image: torch.Tensor) -> None:
+def test_some_tasks_only(
+    scheme: type[StitchedTrunks], decoder: type[Decoder], image: torch.Tensor
+) -> None:
     sharing = build(scheme, decoder=decoder, alpha=0.8).eval()
     ran: list[str] = []
     for task in LEVELS:
@@ -193,7 +215,11 @@ def test_some_tasks_only(scheme: type[StitchedTrunks], decoder: type[Decoder], i
             ran.clear()
             some = sharing(image, tasks)
             assert list(some) == ran == [task for task in LEVELS if task in tasks]
-            assert all(torch.equal(p, q) for task in some for p, q in zip(some[task], full[task], strict=True))
+            assert all(
+                torch.equal(p, q)
+                for task in some
+                for p, q in zip(some[task], full[task], strict=True)
+            )
     assert rows == [list(LEVELS), ["depth"], ["semseg", "detection"]]
 
 
@@ -221,13 +247,19 @@ def test_state_dict_round_trip(scheme: type[StitchedTrunks], image: torch.Tensor
     first, second = build(scheme, alpha=0.7).eval(), build(scheme).eval()
     second.load_state_dict(first.state_dict())
     found, expected = second(image), first(image)
-    assert all(torch.equal(p, q) for task in found for p, q in zip(found[task], expected[task], strict=True))
+    assert all(
+        torch.equal(p, q)
+        for task in found
+        for p, q in zip(found[task], expected[task], strict=True)
+    )
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan"), float("inf")])
 @pytest.mark.parametrize(("scheme", "name"), zip(SCHEMES, ["cross_stitch", "nddr"], strict=True))
 def test_alpha_out_of_range(scheme: type[TrunkPerTask], name: str, alpha: float) -> None:
-    with pytest.raises(ValueError, match=rf"^sharing {name}: alpha must be between 0 and 1, got {alpha}$"):
+    with pytest.raises(
+        ValueError, match=rf"^sharing {name}: alpha must be between 0 and 1, got {alpha}$"
+    ):
         build(scheme, alpha=alpha)
 
 

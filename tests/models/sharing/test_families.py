@@ -53,15 +53,23 @@ def row(name: str) -> str:
 def try_sharing(scheme: str, backbone: Backbone) -> torch.nn.Module | None:
     """The scheme around copies of the backbone, or None where it is refused."""
     try:
-        model = SHARING[scheme].build(LEVELS, partial(deepcopy, backbone), partial(FPN, channels=8)).eval()
+        model = (
+            SHARING[scheme]
+            .build(LEVELS, partial(deepcopy, backbone), partial(FPN, channels=8))
+            .eval()
+        )
     except ValueError as error:
-        if str(error).startswith(f"sharing {scheme} works between the stages of a backbone, and '{backbone.name}' has"):
+        if str(error).startswith(
+            f"sharing {scheme} works between the stages of a backbone, and '{backbone.name}' has"
+        ):
             return None
         raise
     with torch.no_grad():
         pyramids = model(torch.randn(1, 3, 64, 96))
     for task in LEVELS:
-        assert [tuple(p.shape) for p in pyramids[task]] == [(1, 8, 64 // s, 96 // s) for s in (4, 8, 16, 32)]
+        assert [tuple(p.shape) for p in pyramids[task]] == [
+            (1, 8, 64 // s, 96 // s) for s in (4, 8, 16, 32)
+        ]
         assert all(p.isfinite().all() for p in pyramids[task])
     return model
 

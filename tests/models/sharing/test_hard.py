@@ -20,7 +20,9 @@ TASK_SETS = [
 ]
 
 
-def build(sharing: str, decoder: str, backbone: str, tasks: list[str], specs: list[TaskSpec]) -> MultiTaskModel:
+def build(
+    sharing: str, decoder: str, backbone: str, tasks: list[str], specs: list[TaskSpec]
+) -> MultiTaskModel:
     chosen = [next(spec for spec in specs if spec.name == task) for task in tasks]
     heads = {task: {"channels": 8} for task in tasks}
     return create_model(backbone, chosen, sharing, decoder, decoder_channels=8, heads=heads)
@@ -28,7 +30,9 @@ def build(sharing: str, decoder: str, backbone: str, tasks: list[str], specs: li
 
 def loss_of(prediction: Prediction) -> Tensor:
     if isinstance(prediction, DetectionOutput):
-        return prediction.class_logits.sum() + prediction.distances.sum() + prediction.centerness.sum()
+        return (
+            prediction.class_logits.sum() + prediction.distances.sum() + prediction.centerness.sum()
+        )
     return prediction.square().sum()
 
 
@@ -38,8 +42,12 @@ def reached_by_autograd(model: MultiTaskModel) -> dict[str, set[int]]:
     predictions = model(torch.rand(2, 3, 64, 64) * 255)
     reached = {}
     for task, prediction in predictions.items():
-        grads = torch.autograd.grad(loss_of(prediction), parameters, retain_graph=True, allow_unused=True)
-        reached[task] = {id(p) for p, grad in zip(parameters, grads, strict=True) if grad is not None}
+        grads = torch.autograd.grad(
+            loss_of(prediction), parameters, retain_graph=True, allow_unused=True
+        )
+        reached[task] = {
+            id(p) for p, grad in zip(parameters, grads, strict=True) if grad is not None
+        }
     return reached
 
 
@@ -70,7 +78,9 @@ def test_shared_and_task_parameters_agree_with_autograd(
 
 @pytest.mark.parametrize("tasks", TASK_SETS, ids="+".join)
 @pytest.mark.parametrize("decoder", ["fpn", "bifpn"])
-def test_shared_and_task_parameters_cover_the_model_once(decoder: str, tasks: list[str], specs: list[TaskSpec]) -> None:
+def test_shared_and_task_parameters_cover_the_model_once(
+    decoder: str, tasks: list[str], specs: list[TaskSpec]
+) -> None:
     model = build("hard", decoder, "test_resnet", tasks, specs)
     sets = [ids(model.shared_parameters()), *(ids(model.task_parameters(task)) for task in tasks)]
     together = set().union(*sets)
@@ -78,7 +88,9 @@ def test_shared_and_task_parameters_cover_the_model_once(decoder: str, tasks: li
     unused = [name for name, p in model.named_parameters() if id(p) not in together]
     if tasks == ["detection"] and decoder == "fpn":  # no head reads p2
         parts = ("lateral.0", "output.0")
-        assert unused == [f"sharing.decoder.{part}.{kind}" for part in parts for kind in ("weight", "bias")]
+        assert unused == [
+            f"sharing.decoder.{part}.{kind}" for part in parts for kind in ("weight", "bias")
+        ]
     else:
         assert unused == []
 
@@ -91,7 +103,10 @@ def test_parameters_of_p2_are_private_to_the_task_that_reads_it(specs: list[Task
     model = build("hard", "fpn", "test_resnet", ["semseg", "detection"], specs)
     names = {id(p): name for name, p in model.named_parameters()}
     own = {names[id(p)].rpartition(".")[0] for p in model.task_parameters("semseg")}
-    assert {name for name in own if "sharing" in name} == {"sharing.decoder.lateral.0", "sharing.decoder.output.0"}
+    assert {name for name in own if "sharing" in name} == {
+        "sharing.decoder.lateral.0",
+        "sharing.decoder.output.0",
+    }
 
 
 def test_all_tasks_read_the_same_maps(specs: list[TaskSpec]) -> None:

@@ -56,7 +56,9 @@ def decoder_inputs(model: MTAN, image: Tensor) -> dict[str, Pyramid]:
     """What each decoder is given."""
     given: dict[str, Pyramid] = {}
     for task, decoder in model.decoders.items():
-        decoder.register_forward_pre_hook(lambda module, inputs, task=task: given.update({task: inputs[0]}))
+        decoder.register_forward_pre_hook(
+            lambda module, inputs, task=task: given.update({task: inputs[0]})
+        )
     model(image)
     return given
 
@@ -116,7 +118,9 @@ def test_open_masks_give_the_trunk_and_pass_it_on(monkeypatch: pytest.MonkeyPatc
     for task, modules in model.attention.items():
         assert isinstance(modules, nn.ModuleList)
         for stage, (module, c) in enumerate(zip(modules, model.backbone.channels, strict=True)):
-            monkeypatch.setattr(module, "forward", partial(ones, task=task, stage=stage, channels=c))
+            monkeypatch.setattr(
+                module, "forward", partial(ones, task=task, stage=stage, channels=c)
+            )
     with torch.no_grad():
         given, trunk = decoder_inputs(model, image), model.backbone(image)
         features = model.backbone.forward_halves(image)
@@ -125,7 +129,9 @@ def test_open_masks_give_the_trunk_and_pass_it_on(monkeypatch: pytest.MonkeyPatc
             assert torch.equal(seen[task, 0], features[0][0])
             for stage in (1, 2, 3):
                 refined = model.refine[stage - 1](trunk[stage - 1])
-                assert torch.equal(seen[task, stage], torch.cat([features[stage][0], refined], dim=1))
+                assert torch.equal(
+                    seen[task, stage], torch.cat([features[stage][0], refined], dim=1)
+                )
 
 
 def numpy_conv_bn(x: np.ndarray, conv: nn.Module, norm: nn.Module) -> np.ndarray:
@@ -135,18 +141,24 @@ def numpy_conv_bn(x: np.ndarray, conv: nn.Module, norm: nn.Module) -> np.ndarray
         for value in (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
     )
     k = w.shape[-1]
-    windows = sliding_window_view(np.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2))), (k, k), axis=(1, 2))
+    windows = sliding_window_view(
+        np.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2))), (k, k), axis=(1, 2)
+    )
     y = np.einsum("oikl,ihwkl->ohw", w, windows)
     y = (y - mean[:, None, None]) / np.sqrt(var[:, None, None] + norm.eps)
     return gamma[:, None, None] * y + beta[:, None, None]
 
 
-def numpy_attended(u: np.ndarray, p: np.ndarray, before: np.ndarray, refine: Any, attention: Any) -> np.ndarray:
+def numpy_attended(
+    u: np.ndarray, p: np.ndarray, before: np.ndarray, refine: Any, attention: Any
+) -> np.ndarray:
     """Equations 1 and 2 of the paper for one stage; ``before`` is the attended map of the stage before it."""
     refined = np.maximum(numpy_conv_bn(before, refine[0][0], refine[0][1]), 0)
     c, h, w = refined.shape
     pooled = refined.reshape(c, h // 2, 2, w // 2, 2).max(axis=(2, 4))
-    hidden = np.maximum(numpy_conv_bn(np.concatenate([u, pooled]), attention[0][0], attention[0][1]), 0)
+    hidden = np.maximum(
+        numpy_conv_bn(np.concatenate([u, pooled]), attention[0][0], attention[0][1]), 0
+    )
     return p / (1 + np.exp(-numpy_conv_bn(hidden, attention[1], attention[2])))
 
 
@@ -170,14 +182,25 @@ def test_masks_are_those_by_which_the_decoders_read() -> None:
     model = build("resnet18").eval()
     image = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
-        masks, given, trunk = model.masks(image), decoder_inputs(model, image), model.backbone(image)
+        masks, given, trunk = (
+            model.masks(image),
+            decoder_inputs(model, image),
+            model.backbone(image),
+        )
     assert list(masks) == ["semseg", "depth"]
     for task, maps in masks.items():
-        assert [tuple(m.shape) for m in maps] == [(2, 64, 16, 24), (2, 128, 8, 12), (2, 256, 4, 6), (2, 512, 2, 3)]
+        assert [tuple(m.shape) for m in maps] == [
+            (2, 64, 16, 24),
+            (2, 128, 8, 12),
+            (2, 256, 4, 6),
+            (2, 512, 2, 3),
+        ]
         for mask, a, c in zip(maps, given[task], trunk, strict=True):
             assert 0 <= mask.min() < 0.5 < mask.max() <= 1
             assert torch.equal(a, mask * c)
-    assert not torch.equal(masks["semseg"][0], masks["depth"][0]), "every task has its own attention"
+    assert not torch.equal(masks["semseg"][0], masks["depth"][0]), (
+        "every task has its own attention"
+    )
 
 
 def test_only_the_asked_task_is_computed() -> None:
@@ -185,18 +208,31 @@ def test_only_the_asked_task_is_computed() -> None:
     image = torch.randn(1, 3, 64, 64)
     ran: list[str] = []
     for name, module in model.named_modules():
-        if name.count(".") == 1 and not name.startswith("backbone"):  # a task's attentions are a list, never called
+        if name.count(".") == 1 and not name.startswith(
+            "backbone"
+        ):  # a task's attentions are a list, never called
             module.register_forward_hook(lambda *args, name=name: ran.append(name))
     model.backbone.stages[0].register_forward_hook(lambda *args: ran.append("trunk"))
     for task in model.levels:
-        model.attention[task][0].register_forward_hook(lambda *args, task=task: ran.append(f"attention.{task}"))
+        model.attention[task][0].register_forward_hook(
+            lambda *args, task=task: ran.append(f"attention.{task}")
+        )
     with torch.no_grad():
         everything = model(image)
         ran.clear()
         found = model(image, tasks=["depth"])
-        assert sorted(ran) == ["attention.depth", "decoders.depth", "refine.0", "refine.1", "refine.2", "trunk"]
+        assert sorted(ran) == [
+            "attention.depth",
+            "decoders.depth",
+            "refine.0",
+            "refine.1",
+            "refine.2",
+            "trunk",
+        ]
         assert list(found) == ["depth"]
-        assert all(torch.equal(a, b) for a, b in zip(found["depth"], everything["depth"], strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(found["depth"], everything["depth"], strict=True)
+        )
         assert list(model(image, tasks=["normals", "semseg"])) == ["semseg", "normals"]
 
 
@@ -220,7 +256,10 @@ def test_runs_under_bfloat16_autocast(backbone: str) -> None:
     model = build(backbone)
     with torch.autocast("cpu", torch.bfloat16):
         pyramids = model(torch.randn(2, 3, 64, 64))
-        loss = sum((p.float().square().mean() for pyramid in pyramids.values() for p in pyramid), torch.zeros(()))
+        loss = sum(
+            (p.float().square().mean() for pyramid in pyramids.values() for p in pyramid),
+            torch.zeros(()),
+        )
     loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     assert model.refine[0][0][0].weight.grad.abs().sum() > 0
@@ -242,13 +281,17 @@ def test_state_dict_round_trip() -> None:
     model = build().eval()
     randomise(model)
     torch.manual_seed(1)
-    other = MTAN.build(LEVELS, lambda: create_backbone("test_resnet"), partial(FPN, channels=8)).eval()
+    other = MTAN.build(
+        LEVELS, lambda: create_backbone("test_resnet"), partial(FPN, channels=8)
+    ).eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert not torch.equal(other(image)["depth"][0], model(image)["depth"][0])
         other.load_state_dict(model.state_dict())
         assert torch.equal(other(image)["depth"][0], model(image)["depth"][0])
-    keys = {key.removeprefix("backbone.") for key in model.state_dict() if key.startswith("backbone.")}
+    keys = {
+        key.removeprefix("backbone.") for key in model.state_dict() if key.startswith("backbone.")
+    }
     assert keys == set(create_backbone("test_resnet").state_dict())
 
 
@@ -262,9 +305,14 @@ def test_copy_is_independent() -> None:
             p.mul_(0.9)
         changed = twin.masks(image)["depth"]
         assert not any(torch.equal(a, b) for a, b in zip(changed, before, strict=True))
-        assert all(torch.equal(a, b) for a, b in zip(model.masks(image)["depth"], before, strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(model.masks(image)["depth"], before, strict=True)
+        )
 
 
 def test_backbone_with_one_body_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^sharing mtan works between the stages of a backbone, and 'test_vit' has"):
+    with pytest.raises(
+        ValueError,
+        match=r"^sharing mtan works between the stages of a backbone, and 'test_vit' has",
+    ):
         build("test_vit")

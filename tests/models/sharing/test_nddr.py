@@ -45,7 +45,10 @@ def test_diagonals_at_the_start() -> None:
 
 
 def test_passes_its_own_features_at_the_start() -> None:
-    nddr, independent = NDDR.build(LEVELS, *PARTS).eval(), IndependentSharing.build(LEVELS, *PARTS).eval()
+    nddr, independent = (
+        NDDR.build(LEVELS, *PARTS).eval(),
+        IndependentSharing.build(LEVELS, *PARTS).eval(),
+    )
     independent.trunks.load_state_dict(nddr.trunks.state_dict())
     for unit in nddr.units:
         for _, norm in unit.reduce.values():
@@ -60,7 +63,9 @@ def test_passes_its_own_features_at_the_start() -> None:
 def test_keeps_channels_last() -> None:
     unit = NDDRUnit(["a", "b"], torch.eye(2), channels=6)
     maps = {task: torch.randn(2, 6, 4, 4).to(memory_format=torch.channels_last) for task in "ab"}
-    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in unit(maps, "ab").values())
+    assert all(
+        x.is_contiguous(memory_format=torch.channels_last) for x in unit(maps, "ab").values()
+    )
 
 
 def test_unit_parameters_are_convolutions_and_norms() -> None:

@@ -11,13 +11,20 @@ from visionmtl.models.backbone import create_backbone
 from visionmtl.models.decoders import FPN
 from visionmtl.models.sharing import HardSharing, IndependentSharing, Sharing
 from visionmtl.models.sharing.cross_stitch import CrossStitch
-from visionmtl.models.sharing.penalty import PENALTIES, l2_distance, soft_sharing_penalty, trace_norm
+from visionmtl.models.sharing.penalty import (
+    PENALTIES,
+    l2_distance,
+    soft_sharing_penalty,
+    trace_norm,
+)
 
 ALL = (0, 1, 2, 3)
 LEVELS = {"semseg": ALL, "depth": ALL, "detection": (1, 2, 3)}
 
 
-def build(scheme: type[Sharing] = IndependentSharing, levels: dict[str, tuple[int, ...]] = LEVELS) -> Sharing:
+def build(
+    scheme: type[Sharing] = IndependentSharing, levels: dict[str, tuple[int, ...]] = LEVELS
+) -> Sharing:
     return scheme.build(levels, partial(create_backbone, "test_resnet"), partial(FPN, channels=8))
 
 
@@ -28,7 +35,10 @@ def nuclear(layers: Sequence[Sequence[Tensor]]) -> Tensor:
 
 def random_layers(dtype: torch.dtype = torch.float64) -> list[list[Tensor]]:
     shapes = [(3, (4, 2, 3, 3)), (3, (5, 7)), (2, (6, 1, 3, 3))]  # one layer that a task lacks
-    return [[torch.randn(shape, dtype=dtype, requires_grad=True) for _ in range(num)] for num, shape in shapes]
+    return [
+        [torch.randn(shape, dtype=dtype, requires_grad=True) for _ in range(num)]
+        for num, shape in shapes
+    ]
 
 
 def grads(value: Tensor, layers: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
@@ -85,7 +95,10 @@ def test_trace_norm_of_equal_trunks(scale: float, dtype: torch.dtype) -> None:
 
 
 def test_trace_norm_of_a_zero_layer_beside_others() -> None:
-    layers = [*random_layers(), [torch.zeros(2, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)]]
+    layers = [
+        *random_layers(),
+        [torch.zeros(2, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)],
+    ]
     value = trace_norm(layers)
     torch.testing.assert_close(value, nuclear(layers[:-1]))
     assert all(grad.isfinite().all() for grad in grads(value, layers))
@@ -110,11 +123,16 @@ def test_value_on_a_model() -> None:
     names = [name for name, p in sharing.trunks["semseg"].named_parameters() if p.ndim >= 2]
     trunks = [dict(sharing.trunks[task].named_parameters()) for task in LEVELS]
     layers = [
-        [t[name] for t in (trunks[:2] if name in ("1.lateral.0.weight", "1.output.0.weight") else trunks)]
+        [
+            t[name]
+            for t in (trunks[:2] if name in ("1.lateral.0.weight", "1.output.0.weight") else trunks)
+        ]
         for name in names
     ]
     torch.testing.assert_close(soft_sharing_penalty("trace_norm", sharing), nuclear(layers))
-    expected = sum((w - torch.stack(layer).mean(0)).square().sum() for layer in layers for w in layer)
+    expected = sum(
+        (w - torch.stack(layer).mean(0)).square().sum() for layer in layers for w in layer
+    )
     torch.testing.assert_close(soft_sharing_penalty("l2_distance", sharing), expected)
 
 
@@ -143,9 +161,13 @@ def test_descent_brings_trunks_together(kind: str) -> None:
 
 
 def test_user_mistakes() -> None:
-    with pytest.raises(ValueError, match=r"^unknown soft sharing penalty 'l1'; known: l2_distance, trace_norm$"):
+    with pytest.raises(
+        ValueError, match=r"^unknown soft sharing penalty 'l1'; known: l2_distance, trace_norm$"
+    ):
         soft_sharing_penalty("l1", build())
-    with pytest.raises(ValueError, match="needs a backbone and decoder per task, HardSharing has none; use sharing"):
+    with pytest.raises(
+        ValueError, match="needs a backbone and decoder per task, HardSharing has none; use sharing"
+    ):
         soft_sharing_penalty("trace_norm", build(HardSharing))
     with pytest.raises(ValueError, match=r"needs at least two tasks, got \['depth'\]$"):
         soft_sharing_penalty("l2_distance", build(levels={"depth": ALL}))

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from visionmtl._files import read_json
 from visionmtl.data.coco import positions
 from visionmtl.data.images import read_bytes, read_image
-from visionmtl.files import read_json
 from visionmtl.types import Camera, DenseTarget, Sample, Target, TaskSpec
 
 
@@ -56,7 +56,9 @@ class PackedDataset:
         self.root, self.split = Path(root), split
         self._refuse_others()
         if split not in self.splits:
-            raise ValueError(f"{self.root}: no split {split!r}; {self.title} has {', '.join(self.splits)}")
+            raise ValueError(
+                f"{self.root}: no split {split!r}; {self.title} has {', '.join(self.splits)}"
+            )
         known = {spec.name: spec for spec in self.specs()}
         absent = {name: path for name, path in self.needs().items() if not path.exists()}
         if lost := [path for path in absent.values() if path.is_symlink()]:
@@ -64,9 +66,13 @@ class PackedDataset:
         names = [name for name in known if name not in absent] if tasks is None else list(tasks)
         for name in names or [*absent, ""]:  # without any label, say what the first task needs
             if name in absent:
-                raise ValueError(f"{self.root}: task {name!r} needs {absent[name]}, which is not there")
+                raise ValueError(
+                    f"{self.root}: task {name!r} needs {absent[name]}, which is not there"
+                )
             if name not in known:
-                raise ValueError(f"{self.root}: no task {name!r}; {self.title} has {', '.join(known)}")
+                raise ValueError(
+                    f"{self.root}: no task {name!r}; {self.title} has {', '.join(known)}"
+                )
         positions(names, self.root, "task")
         self.tasks = [known[name] for name in names]
         self._ids = self.list_ids()
@@ -131,7 +137,9 @@ class PackedDataset:
                 target = self.read_target(spec.name, sample_id)
             if isinstance(target, DenseTarget) and target.valid.shape != (height, width):
                 size = f"{target.valid.shape[1]}x{target.valid.shape[0]}"
-                raise ValueError(f"{self.root}: {sample_id}: {spec.name} is {size}, the image is {width}x{height}")
+                raise ValueError(
+                    f"{self.root}: {sample_id}: {spec.name} is {size}, the image is {width}x{height}"
+                )
             if target is not None:
                 targets[spec.name] = target
         return Sample(image, targets, sample_id, self.camera(sample_id, height, width))
@@ -144,7 +152,11 @@ class PackedDataset:
         if self.matches(self.root):
             return
         found = identify(self.root)
-        what = f"it looks like {title_of(found)}: use type {found}" if found else "it looks like no known packing"
+        what = (
+            f"it looks like {title_of(found)}: use type {found}"
+            if found
+            else "it looks like no known packing"
+        )
         raise ValueError(f"{self.root}: not {self.title}, which has {self.layout}; {what}")
 
 
@@ -199,7 +211,13 @@ def read_npy(path: Path, shapes: str, ndim: int | tuple[int, ...]) -> np.ndarray
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
-    except (ValueError, EOFError, MemoryError, OverflowError, TokenError) as error:  # headers are text, and parsed
+    except (
+        ValueError,
+        EOFError,
+        MemoryError,
+        OverflowError,
+        TokenError,
+    ) as error:  # headers are text, and parsed
         raise ValueError(f"{path}: broken .npy file: {' '.join(str(error).split())}") from error
     dimensions = ndim if isinstance(ndim, tuple) else (ndim,)
     if array.ndim not in dimensions or array.dtype.kind not in "buif":
@@ -234,7 +252,9 @@ def read_npy_labels(path: Path, num_classes: int) -> DenseTarget:
         lower = f"; a copy that counts from 0 (void) to {num_classes} must be lowered by 1"
         listed = ", ".join(f"{number:g}" for number in wrong)
         hint = lower if wrong == [num_classes] else ""
-        raise ValueError(f"{path}: labels {listed}, expected -1 (void) and 0..{num_classes - 1}{hint}")
+        raise ValueError(
+            f"{path}: labels {listed}, expected -1 (void) and 0..{num_classes - 1}{hint}"
+        )
     return DenseTarget(np.where(ids < 0, 0, ids).astype(np.uint8), ids >= 0)
 
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import BaseModel, Field
 
+from visionmtl._files import validated
 from visionmtl.data.images import is_there, read_bytes, read_depth, read_ids
 from visionmtl.data.sets.base import PackedDataset, facts, labels_from
-from visionmtl.files import validated
 from visionmtl.types import BoxTarget, Camera, Target, TaskSpec
 
 MAX_DISPARITY = 128.0
@@ -71,13 +71,19 @@ class Cityscapes(PackedDataset):
 
     def list_ids(self) -> list[str]:
         images = (self.root / "leftImg8bit" / self.split).glob("*/[!.]*_leftImg8bit.png")
-        return sorted(f"{path.parent.name}/{path.name.removesuffix('_leftImg8bit.png')}" for path in images)
+        return sorted(
+            f"{path.parent.name}/{path.name.removesuffix('_leftImg8bit.png')}" for path in images
+        )
 
     def image_file(self, sample_id: str) -> Path:
         return self._path("leftImg8bit", sample_id)
 
     def read_target(self, task: str, sample_id: str) -> Target | None:
-        path = self._path("gtFine", sample_id, "_labelIds.png") if task == "semseg" else self._path(task, sample_id)
+        path = (
+            self._path("gtFine", sample_id, "_labelIds.png")
+            if task == "semseg"
+            else self._path(task, sample_id)
+        )
         if not is_there(path):
             return None
         if task == "disparity":
@@ -99,9 +105,22 @@ class Cityscapes(PackedDataset):
         if not is_there(path):
             return None
         if abs(width * SIZE[1] - height * SIZE[0]) > SIZE[0]:
-            raise ValueError(f"{path}: is for {SIZE[0]}x{SIZE[1]}, the image of {width}x{height} is no resized copy")
-        found, sx, sy = validated(_Calibration, read_bytes(path), path).intrinsic, width / SIZE[0], height / SIZE[1]
-        return Camera(found.fx * sx, found.fy * sy, (found.u0 + 0.5) * sx, (found.v0 + 0.5) * sy, width, height)
+            raise ValueError(
+                f"{path}: is for {SIZE[0]}x{SIZE[1]}, the image of {width}x{height} is no resized copy"
+            )
+        found, sx, sy = (
+            validated(_Calibration, read_bytes(path), path).intrinsic,
+            width / SIZE[0],
+            height / SIZE[1],
+        )
+        return Camera(
+            found.fx * sx,
+            found.fy * sy,
+            (found.u0 + 0.5) * sx,
+            (found.v0 + 0.5) * sy,
+            width,
+            height,
+        )
 
     def _path(self, kind: str, sample_id: str, ending: str = ".png") -> Path:
         return self.root / kind / self.split / f"{sample_id}_{kind}{ending}"
@@ -123,12 +142,19 @@ def _boxes(ids: np.ndarray, classes: list[int], path: Path) -> BoxTarget:
     y, x = y[order], x[order]
     owner = ids[y, x]
     if len(owner) and not (classes[0] <= owner[0] // 1000 and owner[-1] // 1000 <= classes[-1]):
-        raise ValueError(f"{path}: instances {owner[0]} to {owner[-1]} are none of Cityscapes, 24000 to 33999")
+        raise ValueError(
+            f"{path}: instances {owner[0]} to {owner[-1]} are none of Cityscapes, 24000 to 33999"
+        )
     starts = np.flatnonzero(np.diff(owner, prepend=0))
     if not len(starts):
         return BoxTarget(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    least, most = ([extreme.reduceat(values, starts) for values in (x, y)] for extreme in (np.minimum, np.maximum))
+    least, most = (
+        [extreme.reduceat(values, starts) for values in (x, y)]
+        for extreme in (np.minimum, np.maximum)
+    )
     corners = np.stack([*least, *(pixel + 1 for pixel in most)], axis=1)
     found = owner[starts] // 1000
     kept = np.isin(found, classes)  # without caravans and trailers
-    return BoxTarget(corners[kept].astype(np.float32), np.searchsorted(classes, found[kept]).astype(np.int64))
+    return BoxTarget(
+        corners[kept].astype(np.float32), np.searchsorted(classes, found[kept]).astype(np.int64)
+    )

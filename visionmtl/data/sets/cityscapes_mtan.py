@@ -48,10 +48,17 @@ class CityscapesMTAN(PackedDataset):
 
     packing: ClassVar[str] = "cityscapes_mtan"
     title: ClassVar[str] = "Cityscapes in the MTAN packing (npy, 7 or 19 classes)"
-    layout: ClassVar[str] = "train/ and val/ with image/, depth/ and label_7/, label_19/ or label/ of .npy files"
+    layout: ClassVar[str] = (
+        "train/ and val/ with image/, depth/ and label_7/, label_19/ or label/ of .npy files"
+    )
 
     def __init__(
-        self, root: Path | str, split: str, tasks: Sequence[str] | None = None, *, num_classes: int = 7
+        self,
+        root: Path | str,
+        split: str,
+        tasks: Sequence[str] | None = None,
+        *,
+        num_classes: int = 7,
     ) -> None:
         if not isinstance(num_classes, int) or num_classes not in (7, 19):
             raise ValueError(f"num_classes: must be 7 or 19, got {num_classes!r}")
@@ -73,8 +80,13 @@ class CityscapesMTAN(PackedDataset):
         return [TaskSpec.semseg(classes), TaskSpec.disparity(MAX_DISPARITY)]
 
     def needs(self) -> dict[str, Path]:
-        numbered, plain = (self.root / self.split / name for name in (f"label_{self.num_classes}", "label"))
-        return {"semseg": plain if plain.is_dir() else numbered, "disparity": self.root / self.split / "depth"}
+        numbered, plain = (
+            self.root / self.split / name for name in (f"label_{self.num_classes}", "label")
+        )
+        return {
+            "semseg": plain if plain.is_dir() else numbered,
+            "disparity": self.root / self.split / "depth",
+        }
 
     def list_ids(self) -> list[str]:
         return list_numbered(self.root / self.split / "image")
@@ -90,7 +102,9 @@ class CityscapesMTAN(PackedDataset):
             return read_npy_labels(path, self.num_classes)
         stored = read_npy(path, "disparity (H, W, 1) in 0..1", ndim=3)
         if stored.shape[2] != 1:
-            raise ValueError(f"{path}: expected disparity (H, W, 1) in 0..1, got {stored.dtype} {stored.shape}")
+            raise ValueError(
+                f"{path}: expected disparity (H, W, 1) in 0..1, got {stored.dtype} {stored.shape}"
+            )
         if (stored > 1).any():
             raise ValueError(
                 f"{path}: expected the disparity code divided by 65535, in 0..1, got up to {stored.max():g}"

@@ -10,10 +10,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import BaseModel, Field
 
+from visionmtl._files import validated
 from visionmtl.data.coco import Category, CocoBoxes, class_ids, positions
 from visionmtl.data.images import is_there, read_bytes, read_image
 from visionmtl.data.sets.base import PackedDataset, facts, labels_from
-from visionmtl.files import validated
 from visionmtl.types import BoxTarget, DenseTarget, Target, TaskSpec
 
 
@@ -60,18 +60,28 @@ class Coco(PackedDataset):
                 listed = set(self._segments.names.tolist())
             if missing := sorted(listed.difference(self._ids)):
                 image = f"{split}2017/{missing[0]}.jpg"
-                raise ValueError(f"{path}: lists {image}, which is not there; missing: {len(missing)} of {len(listed)}")
+                raise ValueError(
+                    f"{path}: lists {image}, which is not there; missing: {len(missing)} of {len(listed)}"
+                )
 
     @classmethod
     def matches(cls, root: Path) -> bool:
-        return (root / "annotations").is_dir() and any((root / f"{split}2017").is_dir() for split in cls.splits)
+        return (root / "annotations").is_dir() and any(
+            (root / f"{split}2017").is_dir() for split in cls.splits
+        )
 
     def specs(self) -> list[TaskSpec]:
-        return [TaskSpec.semseg(facts("coco")["classes"]), TaskSpec.detection(facts("coco")["things"])]
+        return [
+            TaskSpec.semseg(facts("coco")["classes"]),
+            TaskSpec.detection(facts("coco")["things"]),
+        ]
 
     def needs(self) -> dict[str, Path]:
         names = {"semseg": "panoptic", "detection": "instances"}
-        return {task: self.root / "annotations" / f"{name}_{self.split}2017.json" for task, name in names.items()}
+        return {
+            task: self.root / "annotations" / f"{name}_{self.split}2017.json"
+            for task, name in names.items()
+        }
 
     def list_ids(self) -> list[str]:
         return sorted(path.stem for path in (self.root / f"{self.split}2017").glob("[!.]*.jpg"))
@@ -124,7 +134,9 @@ class PanopticSegments:
         folders = (path.with_suffix(""), path.parent.parent / path.stem)
         self._folder = next((folder for folder in folders if folder.is_dir()), folders[0])
         if not self._folder.is_dir():
-            raise ValueError(f"{path}: its label images are missing, unpack {path.stem}.zip as {folders[0]}")
+            raise ValueError(
+                f"{path}: its label images are missing, unpack {path.stem}.zip as {folders[0]}"
+            )
         panoptic = validated(_Panoptic, read_bytes(path), path)
         label = class_ids(panoptic.categories, classes, path)
         names = [PurePosixPath(note.file_name).stem for note in panoptic.annotations]
@@ -134,7 +146,9 @@ class PanopticSegments:
         segments = [segment for note in notes for segment in note.segments_info]
         for segment in segments:
             if segment.category_id not in label:
-                raise ValueError(f"{path}: a segment has category_id {segment.category_id}, which is not listed")
+                raise ValueError(
+                    f"{path}: a segment has category_id {segment.category_id}, which is not listed"
+                )
         self.names = np.array([names[i] for i in order], str)
         self._bounds = np.cumsum([0, *(len(note.segments_info) for note in notes)])
         self._ids = np.array([segment.id for segment in segments], np.int32)
@@ -151,9 +165,16 @@ class PanopticSegments:
         if position == len(self.names) or self.names[position] != sample_id or not is_there(path):
             return None
         span = slice(*self._bounds[position : position + 2])
-        label = {0: -1, **dict(zip(self._ids[span].tolist(), self._labels[span].tolist(), strict=True))}  # 0 is void
+        label = {
+            0: -1,
+            **dict(zip(self._ids[span].tolist(), self._labels[span].tolist(), strict=True)),
+        }  # 0 is void
         red, green, blue = np.moveaxis(read_image(path).astype(np.int32), 2, 0)
         ids, index = np.unique(red + 256 * green + 65536 * blue, return_inverse=True)
         if unknown := [number for number in ids.tolist() if number not in label]:
-            raise ValueError(f"{path}: segments that the json file does not list: {', '.join(map(str, unknown[:10]))}")
-        return labels_from(index.reshape(red.shape), np.array([label[number] for number in ids.tolist()]), path)
+            raise ValueError(
+                f"{path}: segments that the json file does not list: {', '.join(map(str, unknown[:10]))}"
+            )
+        return labels_from(
+            index.reshape(red.shape), np.array([label[number] for number in ids.tolist()]), path
+        )

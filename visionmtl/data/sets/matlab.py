@@ -21,7 +21,18 @@ from visionmtl.data.images import read_bytes
 MAX_BYTES = 500_000_000
 """Larger variables are refused while they are decompressed."""
 
-_NUMBERS = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
+_NUMBERS = {
+    1: "i1",
+    2: "u1",
+    3: "<i2",
+    4: "<u2",
+    5: "<i4",
+    6: "<u4",
+    7: "<f4",
+    9: "<f8",
+    12: "<i8",
+    13: "<u8",
+}
 """Type of an element -> numpy's name of it."""
 
 _TEXT = {2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}
@@ -50,7 +61,14 @@ def read_mat(path: Path, variable: str) -> Any:
                 kind, content = next(_elements(memoryview(_decompress(content))))
             if kind == _MATRIX and _header(content)[2] == variable:
                 return _array(content)
-    except (ValueError, struct.error, zlib.error, LookupError, StopIteration, RecursionError) as error:
+    except (
+        ValueError,
+        struct.error,
+        zlib.error,
+        LookupError,
+        StopIteration,
+        RecursionError,
+    ) as error:
         reason = " ".join(str(error).split()) or "an element is missing"
         raise ValueError(f"{path}: broken or unusual MATLAB file: {reason}") from error
     raise ValueError(f"{path}: no variable {variable!r}")
@@ -92,15 +110,22 @@ def _array(content: memoryview) -> Any:
     if kind == _STRUCT:
         (_, length), (_, names), *values = rest
         width = max(struct.unpack("<i", length)[0], 1)
-        fields = [bytes(names[i : i + width]).split(b"\0")[0].decode("ascii") for i in range(0, len(names), width)]
-        if len(values) != count * len(fields) or count > max(len(values), 1):  # without fields any count would fit
+        fields = [
+            bytes(names[i : i + width]).split(b"\0")[0].decode("ascii")
+            for i in range(0, len(names), width)
+        ]
+        if len(values) != count * len(fields) or count > max(
+            len(values), 1
+        ):  # without fields any count would fit
             raise ValueError(f"{len(values)} values for {count} structs of {len(fields)} fields")
         arrays = (_array(value) for _, value in values)
         return [dict(zip(fields, arrays, strict=False)) for _ in range(count)]
     if kind == _CELL:
         return [_array(value) for _, value in rest]
     if (kind not in _NUMERIC and (kind != _CHAR or shape[0] > 1)) or len(rest) != 1:
-        raise ValueError(f"a variable of class {kind}, shape {shape} and {len(rest)} parts is not read")
+        raise ValueError(
+            f"a variable of class {kind}, shape {shape} and {len(rest)} parts is not read"
+        )
     stored, body = rest[0]
     if kind == _CHAR:
         return bytes(body).decode(_TEXT[stored])

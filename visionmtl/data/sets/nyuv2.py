@@ -18,7 +18,9 @@ def in_order(ids: list[str]) -> list[str]:
     >>> in_order(["train_10", "train_9", "val_1"])
     ['train_9', 'train_10', 'val_1']
     """
-    pieces = {sample_id: re.split(r"([0-9]+)", sample_id) for sample_id in ids}  # text, number, text, ...
+    pieces = {
+        sample_id: re.split(r"([0-9]+)", sample_id) for sample_id in ids
+    }  # text, number, text, ...
     keys = {
         sample_id: [int(piece) if i % 2 else piece for i, piece in enumerate(parts)]
         for sample_id, parts in pieces.items()

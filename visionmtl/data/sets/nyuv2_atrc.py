@@ -64,7 +64,12 @@ class NYUv2ATRC(PackedDataset):
     layout: ClassVar[str] = "images/, segmentation/ of .png, depth/ of .npy and gt_sets/"
 
     def __init__(
-        self, root: Path | str, split: str, tasks: Sequence[str] | None = None, *, normals_frame: str = "x_left"
+        self,
+        root: Path | str,
+        split: str,
+        tasks: Sequence[str] | None = None,
+        *,
+        normals_frame: str = "x_left",
     ) -> None:
         check_frame(normals_frame)
         self.normals_frame = normals_frame
@@ -77,7 +82,12 @@ class NYUv2ATRC(PackedDataset):
 
     def specs(self) -> list[TaskSpec]:
         classes = facts("nyuv2")["classes40"]
-        return [TaskSpec.semseg(classes), TaskSpec.depth(MAX_DEPTH), TaskSpec.normals(), TaskSpec.edge(0.011)]
+        return [
+            TaskSpec.semseg(classes),
+            TaskSpec.depth(MAX_DEPTH),
+            TaskSpec.normals(),
+            TaskSpec.edge(0.011),
+        ]
 
     def needs(self) -> dict[str, Path]:
         return {task: self.root / folder for task, folder in FOLDERS.items()}
@@ -111,10 +121,16 @@ class NYUv2ATRC(PackedDataset):
 
 def _read_edges(path: Path) -> DenseTarget:
     """Edges from numbers 0..255, or 0..1 as in the arrays."""
-    array = read_ids(path) if path.suffix == ".png" else read_npy(path, "edges (H, W) or (H, W, 1)", ndim=(2, 3))
+    array = (
+        read_ids(path)
+        if path.suffix == ".png"
+        else read_npy(path, "edges (H, W) or (H, W, 1)", ndim=(2, 3))
+    )
     strength = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     low, high = float(array.min(initial=0)), float(array.max(initial=0))
     if strength.ndim != 2 or not 0 <= low <= high <= 255:
-        raise ValueError(f"{path}: expected edges (H, W) in 0..1 or 0..255, got {array.shape} in {low:g}..{high:g}")
+        raise ValueError(
+            f"{path}: expected edges (H, W) in 0..1 or 0..255, got {array.shape} in {low:g}..{high:g}"
+        )
     edges = strength >= (0.5 if high <= 1 else 127.5)
     return DenseTarget(edges.astype(np.uint8), np.ones(edges.shape, bool))

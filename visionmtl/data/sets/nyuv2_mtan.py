@@ -9,7 +9,14 @@ from typing import ClassVar
 import numpy as np
 
 from visionmtl.data.images import is_there
-from visionmtl.data.sets.base import PackedDataset, check_frame, facts, list_numbered, read_npy_labels, read_unit_image
+from visionmtl.data.sets.base import (
+    PackedDataset,
+    check_frame,
+    facts,
+    list_numbered,
+    read_npy_labels,
+    read_unit_image,
+)
 from visionmtl.data.sets.nyuv2 import MAX_DEPTH, read_depth_npy, read_normals_npy
 from visionmtl.types import Target, TaskSpec
 
@@ -47,7 +54,12 @@ class NYUv2MTAN(PackedDataset):
     layout: ClassVar[str] = "train/ and val/ with image/, label/, depth/ and normal/ of .npy files"
 
     def __init__(
-        self, root: Path | str, split: str, tasks: Sequence[str] | None = None, *, normals_frame: str = "z_up"
+        self,
+        root: Path | str,
+        split: str,
+        tasks: Sequence[str] | None = None,
+        *,
+        normals_frame: str = "z_up",
     ) -> None:
         check_frame(normals_frame)
         self.normals_frame = normals_frame
@@ -58,7 +70,11 @@ class NYUv2MTAN(PackedDataset):
         return all((root / "train" / folder).is_dir() for folder in ("image", "label", "normal"))
 
     def specs(self) -> list[TaskSpec]:
-        return [TaskSpec.semseg(facts("nyuv2")["classes13"]), TaskSpec.depth(MAX_DEPTH), TaskSpec.normals()]
+        return [
+            TaskSpec.semseg(facts("nyuv2")["classes13"]),
+            TaskSpec.depth(MAX_DEPTH),
+            TaskSpec.normals(),
+        ]
 
     def needs(self) -> dict[str, Path]:
         return {task: self.root / self.split / folder for task, folder in FOLDERS.items()}
@@ -75,7 +91,9 @@ class NYUv2MTAN(PackedDataset):
             return None
         if task == "semseg":
             return read_npy_labels(path, len(facts("nyuv2")["classes13"]))
-        return read_depth_npy(path) if task == "depth" else read_normals_npy(path, self.normals_frame)
+        return (
+            read_depth_npy(path) if task == "depth" else read_normals_npy(path, self.normals_frame)
+        )
 
     def _path(self, folder: str, sample_id: str) -> Path:
         return self.root / self.split / folder / f"{sample_id}.npy"

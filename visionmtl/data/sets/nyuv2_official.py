@@ -19,7 +19,12 @@ FILE = "nyu_depth_v2_labeled.mat"
 SIZE = (480, 640)
 """Height and width of the images, to which ``CAMERA`` and ``MEASURED`` belong."""
 
-CAMERA = (518.85790117450188, 519.46961112127485, 325.58244941119034 - 0.5, 253.73616633400465 - 0.5)
+CAMERA = (
+    518.85790117450188,
+    519.46961112127485,
+    325.58244941119034 - 0.5,
+    253.73616633400465 - 0.5,
+)
 """fx, fy, cx, cy of the colour camera, in pixels. The toolbox counts them from 1 (``camera_params.m``,
 ``rgb_plane2rgb_world.m``), so that the centre of the first pixel lies at 1 there, and at 0.5 here."""
 
@@ -94,16 +99,24 @@ class NYUv2Official(PackedDataset):
         image = np.ascontiguousarray(self._read("images", sample_id, 3).transpose(2, 1, 0))
         if image.dtype != np.uint8 or image.shape[2] != 3:
             found = f"{image.dtype} {image.shape}"
-            raise ValueError(f"{self.root / FILE}: image {sample_id} is {found}, expected uint8 (H, W, 3)")
+            raise ValueError(
+                f"{self.root / FILE}: image {sample_id} is {found}, expected uint8 (H, W, 3)"
+            )
         return image
 
     def read_target(self, task: str, sample_id: str) -> Target | None:
         if task == "semseg":
-            return labels_from(self._read("labels", sample_id, 2).T, self._table, f"{self.root / FILE}: {sample_id}")
+            return labels_from(
+                self._read("labels", sample_id, 2).T,
+                self._table,
+                f"{self.root / FILE}: {sample_id}",
+            )
         if task == "depth":
             return self._raw(sample_id) if self.depth == "raw" else self._filled(sample_id)
         depth = self._raw(sample_id)
-        return normals_from_depth(depth.value, depth.valid, self.camera(sample_id, *depth.valid.shape))
+        return normals_from_depth(
+            depth.value, depth.valid, self.camera(sample_id, *depth.valid.shape)
+        )
 
     def camera(self, sample_id: str, height: int, width: int) -> Camera:
         sy, sx = height / SIZE[0], width / SIZE[1]
@@ -120,7 +133,9 @@ class NYUv2Official(PackedDataset):
     def _filled(self, sample_id: str) -> DenseTarget:
         metres = self._read("depths", sample_id, 2).T
         sy, sx = metres.shape[0] / SIZE[0], metres.shape[1] / SIZE[1]
-        top, bottom, left, right = (round(edge * s) for edge, s in zip(MEASURED, (sy, sy, sx, sx), strict=True))
+        top, bottom, left, right = (
+            round(edge * s) for edge, s in zip(MEASURED, (sy, sy, sx, sx), strict=True)
+        )
         known = np.zeros_like(metres)
         known[top:bottom, left:right] = metres[top:bottom, left:right]
         return depth_target(known, MAX_DEPTH)
@@ -134,9 +149,13 @@ class NYUv2Official(PackedDataset):
             entry = self._file[name][int(sample_id) - 1]
         except (OSError, KeyError, IndexError, ValueError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"{path}: cannot read {name!r} of image {sample_id}: {reason}") from error
+            raise ValueError(
+                f"{path}: cannot read {name!r} of image {sample_id}: {reason}"
+            ) from error
         if not isinstance(entry, np.ndarray) or entry.ndim != ndim:
-            raise ValueError(f"{path}: {name!r} of image {sample_id} is not an array of {ndim} dimensions")
+            raise ValueError(
+                f"{path}: {name!r} of image {sample_id} is not an array of {ndim} dimensions"
+            )
         return entry
 
 

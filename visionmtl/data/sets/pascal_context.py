@@ -14,7 +14,7 @@ from visionmtl.data.images import is_there, read_image, read_labels
 from visionmtl.data.sets.base import PackedDataset, check_frame, facts, read_id_list, unit_normals
 from visionmtl.data.sets.matlab import read_mat
 from visionmtl.data.sets.voc import read_voc_boxes
-from visionmtl.data.thinning import thin
+from visionmtl.metrics.thinning import thin
 from visionmtl.types import DenseTarget, Target, TaskSpec
 
 FOLDERS = {
@@ -154,10 +154,17 @@ class PascalContext(PackedDataset):
 def _context_labels(path: Path) -> np.ndarray:
     """Numbers (H, W) of the 459 classes of PASCAL-Context, 1..459, or 0."""
     labels = read_mat(path, "LabelMap")
-    if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype.kind not in "uif" or not labels.size:
+    if (
+        not isinstance(labels, np.ndarray)
+        or labels.ndim != 2
+        or labels.dtype.kind not in "uif"
+        or not labels.size
+    ):
         raise ValueError(f"{path}: LabelMap must be numbers (H, W)")
     if not ((labels >= 0) & (labels <= 65535) & (labels % 1 == 0)).all():  # False for nan
-        raise ValueError(f"{path}: LabelMap must be whole numbers, got {labels.min():g} to {labels.max():g}")
+        raise ValueError(
+            f"{path}: LabelMap must be whole numbers, got {labels.min():g} to {labels.max():g}"
+        )
     return labels.astype(np.uint16)
 
 

@@ -12,9 +12,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import BaseModel, Field
 
+from visionmtl._files import validated
 from visionmtl.data.images import is_there, read_bytes, read_depth, read_ids, read_image
 from visionmtl.data.sets.base import PackedDataset, check_frame, facts, labels_from, unit_normals
-from visionmtl.files import validated
 from visionmtl.types import Camera, Target, TaskSpec
 
 FOLDERS = {"semseg": "segment_semantic", "depth": "depth_zbuffer", "normals": "normal"}
@@ -69,7 +69,9 @@ class Taskonomy(PackedDataset):
 
     packing: ClassVar[str] = "taskonomy"
     title: ClassVar[str] = "Taskonomy"
-    layout: ClassVar[str] = "rgb/ and segment_semantic/, depth_zbuffer/ or normal/ with a folder per building"
+    layout: ClassVar[str] = (
+        "rgb/ and segment_semantic/, depth_zbuffer/ or normal/ with a folder per building"
+    )
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
     def __init__(
@@ -85,17 +87,25 @@ class Taskonomy(PackedDataset):
         if subset not in SUBSETS:
             raise ValueError(f"subset: must be one of {', '.join(SUBSETS)}, got {subset!r}")
         if not isinstance(max_depth, int | float) or not 0 < max_depth <= MAX_STORABLE_DEPTH:
-            raise ValueError(f"max_depth: must be above 0 and at most {MAX_STORABLE_DEPTH:g} metres, got {max_depth!r}")
+            raise ValueError(
+                f"max_depth: must be above 0 and at most {MAX_STORABLE_DEPTH:g} metres, got {max_depth!r}"
+            )
         check_frame(normals_frame)
         self.subset, self.max_depth, self.normals_frame = subset, max_depth, normals_frame
         super().__init__(root, split, tasks)
 
     @classmethod
     def matches(cls, root: Path) -> bool:
-        return (root / "rgb").is_dir() and any((root / folder).is_dir() for folder in FOLDERS.values())
+        return (root / "rgb").is_dir() and any(
+            (root / folder).is_dir() for folder in FOLDERS.values()
+        )
 
     def specs(self) -> list[TaskSpec]:
-        return [TaskSpec.semseg(facts("taskonomy")["classes"]), TaskSpec.depth(self.max_depth), TaskSpec.normals()]
+        return [
+            TaskSpec.semseg(facts("taskonomy")["classes"]),
+            TaskSpec.depth(self.max_depth),
+            TaskSpec.normals(),
+        ]
 
     def needs(self) -> dict[str, Path]:
         return {task: self.root / folder for task, folder in FOLDERS.items()}
@@ -126,7 +136,9 @@ class Taskonomy(PackedDataset):
         if not is_there(path):
             return None
         if task == "semseg":
-            return labels_from(read_ids(path), np.arange(-1, len(facts("taskonomy")["classes"])), path)
+            return labels_from(
+                read_ids(path), np.arange(-1, len(facts("taskonomy")["classes"])), path
+            )
         if task == "depth":
             return read_depth(path, scale=1 / 512, invalid_value=65535, max_depth=self.max_depth)
         return unit_normals(read_image(path) * np.float32(2 / 255) - 1, self.normals_frame)
@@ -149,22 +161,39 @@ class Taskonomy(PackedDataset):
         Raises:
             ValueError: it is not there; says which are, and where to get it.
         """
-        folders, name = (self.root, self.root / "splits_taskonomy"), f"train_val_test_{self.subset}.csv"
+        folders, name = (
+            (self.root, self.root / "splits_taskonomy"),
+            f"train_val_test_{self.subset}.csv",
+        )
         for folder in folders:
             if (folder / name).is_file():
                 return folder / name
-        others = sorted(path.stem.split("_")[-1] for folder in folders for path in folder.glob("train_val_test_*.csv"))
-        hint = f"there is one for subset {', '.join(others)}" if others else f"splits_taskonomy.zip is at {SPLITS_URL}"
-        raise ValueError(f"{self.root}: no split list {name}, neither there nor in splits_taskonomy/; {hint}")
+        others = sorted(
+            path.stem.split("_")[-1]
+            for folder in folders
+            for path in folder.glob("train_val_test_*.csv")
+        )
+        hint = (
+            f"there is one for subset {', '.join(others)}"
+            if others
+            else f"splits_taskonomy.zip is at {SPLITS_URL}"
+        )
+        raise ValueError(
+            f"{self.root}: no split list {name}, neither there nor in splits_taskonomy/; {hint}"
+        )
 
 
 def _buildings(path: Path, split: str) -> list[str]:
     """The buildings of a split: rows of ``id,train,val,test`` with a 1 in its column."""
     try:
-        rows = list(csv.DictReader(read_bytes(path).decode("utf-8-sig").splitlines()))  # the published ones end in CR
+        rows = list(
+            csv.DictReader(read_bytes(path).decode("utf-8-sig").splitlines())
+        )  # the published ones end in CR
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not a split list: {error}") from error
     columns = list(rows[0]) if rows else []
     if not {"id", split} <= set(columns):
-        raise ValueError(f"{path}: expected rows of id, train, val, test, got {', '.join(map(str, columns)) or 'none'}")
+        raise ValueError(
+            f"{path}: expected rows of id, train, val, test, got {', '.join(map(str, columns)) or 'none'}"
+        )
     return [row["id"] for row in rows if row[split] == "1"]

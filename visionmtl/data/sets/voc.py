@@ -40,22 +40,32 @@ def read_voc_boxes(
     root = _parse(path)
     width, height = (_number(root, f"size/{side}", path) for side in ("width", "height"))
     if width != size[0] or height != size[1]:
-        raise ValueError(f"{path}: the size is {width:g}x{height:g}, the image is {size[0]}x{size[1]}")
+        raise ValueError(
+            f"{path}: the size is {width:g}x{height:g}, the image is {size[0]}x{size[1]}"
+        )
     boxes, labels, left_out = [], [], 0
     for found in root.findall("object"):
         name = (found.findtext("name") or "").strip()
         if name not in classes:
-            raise ValueError(f"{path}: object of class {name!r}; classes of the task: {', '.join(classes)}")
+            raise ValueError(
+                f"{path}: object of class {name!r}; classes of the task: {', '.join(classes)}"
+            )
         if not difficult and (found.findtext("difficult") or "0").strip() != "0":
             left_out += 1
             continue
-        corners = np.array([_number(found, f"bndbox/{edge}", path) for edge in ("xmin", "ymin", "xmax", "ymax")])
+        corners = np.array(
+            [_number(found, f"bndbox/{edge}", path) for edge in ("xmin", "ymin", "xmax", "ymax")]
+        )
         box = np.clip(corners - (1, 1, 0, 0), 0, size * 2)
         if not (box[:2] < box[2:]).all():
-            raise ValueError(f"{path}: {name} with the box {corners.tolist()} has no area inside the image")
+            raise ValueError(
+                f"{path}: {name} with the box {corners.tolist()} has no area inside the image"
+            )
         boxes.append(box)
         labels.append(classes.index(name))
-    return BoxTarget(np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)), left_out
+    return BoxTarget(
+        np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
+    ), left_out
 
 
 def _parse(path: Path) -> ElementTree.Element:

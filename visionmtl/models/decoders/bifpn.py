@@ -65,10 +65,13 @@ class BiFPN(Decoder):
     def __init__(self, in_channels: Sequence[int], channels: int = 96, num_layers: int = 2) -> None:
         super().__init__(channels)
         self.lateral = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, channels, 1, bias=False), nn.BatchNorm2d(channels)) for c in in_channels
+            nn.Sequential(nn.Conv2d(c, channels, 1, bias=False), nn.BatchNorm2d(channels))
+            for c in in_channels
         )
         self.layers = nn.Sequential(*(BiFPNLayer(channels) for _ in range(num_layers)))
 
     def forward(self, pyramid: Pyramid) -> Pyramid:
-        out: Pyramid = self.layers([lateral(c) for lateral, c in zip(self.lateral, pyramid, strict=True)])
+        out: Pyramid = self.layers(
+            [lateral(c) for lateral, c in zip(self.lateral, pyramid, strict=True)]
+        )
         return out

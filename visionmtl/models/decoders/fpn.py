@@ -22,7 +22,9 @@ class FPN(Decoder):
     def __init__(self, in_channels: Sequence[int], channels: int = 96) -> None:
         super().__init__(channels)
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, kernel_size=1) for c in in_channels)
-        self.output = nn.ModuleList(nn.Conv2d(channels, channels, kernel_size=3, padding=1) for _ in in_channels)
+        self.output = nn.ModuleList(
+            nn.Conv2d(channels, channels, kernel_size=3, padding=1) for _ in in_channels
+        )
 
     def forward(self, pyramid: Pyramid) -> Pyramid:
         c2, c3, c4, c5 = (lateral(c) for lateral, c in zip(self.lateral, pyramid, strict=True))

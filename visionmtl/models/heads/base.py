@@ -23,7 +23,9 @@ class Head(nn.Module):
     levels: tuple[int, ...] = (0, 1, 2, 3)
 
     @classmethod
-    def build(cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64) -> Self:
+    def build(
+        cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64
+    ) -> Self:
         """Make the head of a task on a pyramid of width ``in_channels``; ``channels`` is the head's own width."""
         raise NotImplementedError
 
@@ -34,7 +36,9 @@ class Head(nn.Module):
 def check_strides(head: str, strides: Sequence[int], needed: Sequence[int]) -> None:
     """Raise ``ValueError`` unless the decoder gives the strides that a head needs."""
     if list(strides) != list(needed):
-        raise ValueError(f"{head} needs a pyramid with strides {list(needed)}, the decoder gives {list(strides)}")
+        raise ValueError(
+            f"{head} needs a pyramid with strides {list(needed)}, the decoder gives {list(strides)}"
+        )
 
 
 def start_sigmoid_at(share: float, conv: nn.Conv2d) -> None:
@@ -55,7 +59,9 @@ class DenseHead(Head):
         channels: width of the head.
     """
 
-    def __init__(self, in_channels: int, strides: Sequence[int], out_channels: int, channels: int = 64) -> None:
+    def __init__(
+        self, in_channels: int, strides: Sequence[int], out_channels: int, channels: int = 64
+    ) -> None:
         super().__init__()
         check_strides(type(self).__name__, strides, [4, 8, 16, 32])
         self.reduce = nn.ModuleList(ConvBNReLU(in_channels, channels) for _ in self.levels)

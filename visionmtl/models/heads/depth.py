@@ -21,13 +21,17 @@ class DepthHead(DenseHead):
     It starts at 30 % of ``max_depth``, which is nearer to the mean depth of a room than one half.
     """
 
-    def __init__(self, in_channels: int, strides: Sequence[int], max_depth: float, channels: int = 64) -> None:
+    def __init__(
+        self, in_channels: int, strides: Sequence[int], max_depth: float, channels: int = 64
+    ) -> None:
         super().__init__(in_channels, strides, 1, channels)
         self.max_depth = max_depth
         start_sigmoid_at(0.3, self.predict)
 
     @classmethod
-    def build(cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64) -> Self:
+    def build(
+        cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64
+    ) -> Self:
         return cls(in_channels, strides, spec.max_depth, channels)
 
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> Tensor:

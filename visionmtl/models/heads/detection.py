@@ -35,7 +35,12 @@ class DetectionHead(Head):
     levels = (1, 2, 3)
 
     def __init__(
-        self, in_channels: int, strides: Sequence[int], num_classes: int, channels: int = 64, num_convs: int = 2
+        self,
+        in_channels: int,
+        strides: Sequence[int],
+        num_classes: int,
+        channels: int = 64,
+        num_convs: int = 2,
     ) -> None:
         super().__init__()
         check_strides(type(self).__name__, strides, [4, 8, 16, 32])
@@ -51,13 +56,20 @@ class DetectionHead(Head):
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
         assert self.class_logits.bias is not None
-        nn.init.constant_(self.class_logits.bias, math.log(0.01 / 0.99))  # RetinaNet's prior, section 4.1
+        nn.init.constant_(
+            self.class_logits.bias, math.log(0.01 / 0.99)
+        )  # RetinaNet's prior, section 4.1
         assert self.distances.bias is not None
         nn.init.constant_(self.distances.bias, 2.0)  # boxes start about four strides wide
 
     @classmethod
     def build(
-        cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64, num_convs: int = 2
+        cls,
+        spec: TaskSpec,
+        in_channels: int,
+        strides: Sequence[int],
+        channels: int = 64,
+        num_convs: int = 2,
     ) -> Self:
         return cls(in_channels, strides, spec.num_classes, channels, num_convs)
 
@@ -71,7 +83,9 @@ class DetectionHead(Head):
             distances.append(F.softplus(_flat(self.distances(boxes)) * self.scales[i]) * stride)
             centerness.append(_flat(self.centerness(boxes)).squeeze(-1))
         points, strides = image_points(size, p3.device)
-        assert len(points) == sum(x.shape[-2] * x.shape[-1] for x in maps), f"maps of another image than {size}"
+        assert len(points) == sum(x.shape[-2] * x.shape[-1] for x in maps), (
+            f"maps of another image than {size}"
+        )
         return DetectionOutput(
             class_logits=torch.cat(logits, 1),
             distances=torch.cat(distances, 1),
@@ -85,7 +99,11 @@ class DetectionHead(Head):
 def _tower(in_channels: int, channels: int, num_convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i in range(num_convs):
-        layers.append(nn.Conv2d(in_channels if i == 0 else channels, channels, kernel_size=3, padding=1, bias=False))
+        layers.append(
+            nn.Conv2d(
+                in_channels if i == 0 else channels, channels, kernel_size=3, padding=1, bias=False
+            )
+        )
         layers += [nn.GroupNorm(math.gcd(8, channels // 2), channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
@@ -106,7 +124,10 @@ def image_points(size: tuple[int, int], device: torch.device) -> tuple[Tensor, T
         Centres (A, 2), x y in image pixels, and strides (A,).
     """
     height, width = (side + -side % STRIDES[2] for side in size)
-    points = [_grid(math.ceil(height / stride), math.ceil(width / stride), stride, device) for stride in STRIDES]
+    points = [
+        _grid(math.ceil(height / stride), math.ceil(width / stride), stride, device)
+        for stride in STRIDES
+    ]
     # Filled on the device: a tensor from a list would be copied there, and the host would wait for it every step.
     strides = [torch.full_like(p[:, 0], stride) for p, stride in zip(points, STRIDES, strict=True)]
     return torch.cat(points), torch.cat(strides)
@@ -120,7 +141,10 @@ def _grid(height: int, width: int, stride: int, device: torch.device) -> Tensor:
 
 
 def decode(
-    output: DetectionOutput, score_threshold: float = 0.05, iou_threshold: float = 0.6, max_detections: int = 100
+    output: DetectionOutput,
+    score_threshold: float = 0.05,
+    iou_threshold: float = 0.6,
+    max_detections: int = 100,
 ) -> list[Detections]:
     """Boxes of each image: score threshold, per-class non-maximum suppression, the best ``max_detections``.
 

@@ -15,7 +15,9 @@ class MaskHead(DenseHead):
     """Logits (B, 1, H, W) of a yes per pixel."""
 
     @classmethod
-    def build(cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64) -> Self:
+    def build(
+        cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64
+    ) -> Self:
         return cls(in_channels, strides, 1, channels)
 
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> Tensor:

@@ -16,7 +16,9 @@ class NormalsHead(DenseHead):
     """Unit vectors (B, 3, H, W) in the camera frame (x right, y down, z forward)."""
 
     @classmethod
-    def build(cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64) -> Self:
+    def build(
+        cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64
+    ) -> Self:
         return cls(in_channels, strides, 3, channels)
 
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> Tensor:

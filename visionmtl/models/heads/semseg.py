@@ -15,7 +15,9 @@ class SemSegHead(DenseHead):
     """Class logits (B, K, H, W)."""
 
     @classmethod
-    def build(cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64) -> Self:
+    def build(
+        cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64
+    ) -> Self:
         return cls(in_channels, strides, spec.num_classes, channels)
 
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> Tensor:

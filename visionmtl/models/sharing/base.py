@@ -30,7 +30,12 @@ class Sharing(nn.Module):
         self.levels = {task: tuple(levels_) for task, levels_ in levels.items()}
 
     @classmethod
-    def build(cls, levels: Mapping[str, Sequence[int]], make_backbone: MakeBackbone, make_decoder: MakeDecoder) -> Self:
+    def build(
+        cls,
+        levels: Mapping[str, Sequence[int]],
+        make_backbone: MakeBackbone,
+        make_decoder: MakeDecoder,
+    ) -> Self:
         """Make the scheme with as many backbones and decoders (from channels of c2..c5) as it needs.
 
         A scheme may have options of its own after these three: numbers, each with a default.
@@ -83,10 +88,15 @@ class TrunkPerTask(Sharing):
     """Base of the schemes with one backbone and one decoder per task; their trunks have the same names in each."""
 
     def __init__(
-        self, backbones: Mapping[str, Backbone], decoders: Mapping[str, Decoder], levels: Mapping[str, Sequence[int]]
+        self,
+        backbones: Mapping[str, Backbone],
+        decoders: Mapping[str, Decoder],
+        levels: Mapping[str, Sequence[int]],
     ) -> None:
         super().__init__(levels)
-        self.trunks = nn.ModuleDict({task: nn.Sequential(backbones[task], decoders[task]) for task in levels})
+        self.trunks = nn.ModuleDict(
+            {task: nn.Sequential(backbones[task], decoders[task]) for task in levels}
+        )
 
     @property
     def backbones(self) -> list[Backbone]:
@@ -128,7 +138,9 @@ def require_stages(backbone: Backbone, sharing: str) -> nn.ModuleList:
     return backbone.stages
 
 
-def parameters_reaching(backbone: Backbone, decoder: Decoder, levels: Sequence[int]) -> list[nn.Parameter]:
+def parameters_reaching(
+    backbone: Backbone, decoder: Decoder, levels: Sequence[int]
+) -> list[nn.Parameter]:
     """The parameters of one trunk on which the decoder's maps ``levels`` (0 is p2) depend."""
     inputs = decoder.inputs_reaching(levels)
     return [*backbone.parameters_reaching(inputs), *decoder.parameters_reaching(levels)]

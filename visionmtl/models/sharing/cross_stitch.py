@@ -29,8 +29,14 @@ class CrossStitchUnit(Unit):
 
     def forward(self, maps: Mapping[str, Tensor], tasks: Collection[str]) -> dict[str, Tensor]:
         features = list(maps.values())
-        weights = self.alpha.to(features[0].dtype)[..., None, None]  # in float32 they would lift bfloat16 features
-        return {task: _weighted_sum(row, features) for task, row in zip(maps, weights, strict=True) if task in tasks}
+        weights = self.alpha.to(features[0].dtype)[
+            ..., None, None
+        ]  # in float32 they would lift bfloat16 features
+        return {
+            task: _weighted_sum(row, features)
+            for task, row in zip(maps, weights, strict=True)
+            if task in tasks
+        }
 
     def parameters_reaching(self, task: str) -> list[nn.Parameter]:
         return [self.alpha]
@@ -64,7 +70,9 @@ class CrossStitch(StitchedTrunks):
         alpha: float = 0.9,
     ) -> Self:
         """``alpha``: weight of a task's own features at the start, 0..1; the others share the rest evenly."""
-        return cls.stitch("cross_stitch", alpha, CrossStitchUnit, levels, make_backbone, make_decoder)
+        return cls.stitch(
+            "cross_stitch", alpha, CrossStitchUnit, levels, make_backbone, make_decoder
+        )
 
     def attached(self, stage: int) -> tuple[str, list[nn.Module]]:
         tasks, channels = len(self.levels), self.backbones[0].channels[stage]

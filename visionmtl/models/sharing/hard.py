@@ -16,13 +16,20 @@ from visionmtl.types import Pyramid
 class HardSharing(Sharing):
     """One backbone and one decoder for all tasks; only the heads are private (Caruana 1997)."""
 
-    def __init__(self, backbone: Backbone, decoder: Decoder, levels: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self, backbone: Backbone, decoder: Decoder, levels: Mapping[str, Sequence[int]]
+    ) -> None:
         super().__init__(levels)
         self.backbone = backbone
         self.decoder = decoder
 
     @classmethod
-    def build(cls, levels: Mapping[str, Sequence[int]], make_backbone: MakeBackbone, make_decoder: MakeDecoder) -> Self:
+    def build(
+        cls,
+        levels: Mapping[str, Sequence[int]],
+        make_backbone: MakeBackbone,
+        make_decoder: MakeDecoder,
+    ) -> Self:
         backbone = make_backbone()
         return cls(backbone, make_decoder(backbone.channels), levels)
 

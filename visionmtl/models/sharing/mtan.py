@@ -51,34 +51,56 @@ class MTAN(Sharing):
     """
 
     def __init__(
-        self, backbone: StagedBackbone, decoders: Mapping[str, Decoder], levels: Mapping[str, Sequence[int]]
+        self,
+        backbone: StagedBackbone,
+        decoders: Mapping[str, Decoder],
+        levels: Mapping[str, Sequence[int]],
     ) -> None:
         super().__init__(levels)
         channels, first = backbone.channels, [half.channels for half in backbone.tap_halves()]
-        seen = [first[0], *(u + refined for u, refined in zip(first[1:], channels[1:], strict=True))]
+        seen = [
+            first[0],
+            *(u + refined for u, refined in zip(first[1:], channels[1:], strict=True)),
+        ]
         self.backbone = backbone
-        self.refine = nn.ModuleList(nn.Sequential(ConvBNReLU(*c), nn.MaxPool2d(2)) for c in pairwise(channels))
-        self.attention = nn.ModuleDict({task: nn.ModuleList(map(Attention, seen, channels)) for task in levels})
+        self.refine = nn.ModuleList(
+            nn.Sequential(ConvBNReLU(*c), nn.MaxPool2d(2)) for c in pairwise(channels)
+        )
+        self.attention = nn.ModuleDict(
+            {task: nn.ModuleList(map(Attention, seen, channels)) for task in levels}
+        )
         self.decoders = nn.ModuleDict({task: decoders[task] for task in levels})
 
     @classmethod
-    def build(cls, levels: Mapping[str, Sequence[int]], make_backbone: MakeBackbone, make_decoder: MakeDecoder) -> Self:
+    def build(
+        cls,
+        levels: Mapping[str, Sequence[int]],
+        make_backbone: MakeBackbone,
+        make_decoder: MakeDecoder,
+    ) -> Self:
         backbone = make_backbone()
         require_stages(backbone, "mtan")
         assert isinstance(backbone, StagedBackbone)
         return cls(backbone, {task: make_decoder(backbone.channels) for task in levels}, levels)
 
     def forward(self, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Pyramid]:
-        asked = {task: self._num_stages(task) for task in self.levels if tasks is None or task in tasks}
+        asked = {
+            task: self._num_stages(task) for task in self.levels if tasks is None or task in tasks
+        }
         features = self.backbone.forward_halves(image, max(asked.values(), default=0))
-        return {task: self.decoders[task](self._attend(task, features[:n])[1]) for task, n in asked.items()}
+        return {
+            task: self.decoders[task](self._attend(task, features[:n])[1])
+            for task, n in asked.items()
+        }
 
     def masks(self, image: Tensor) -> dict[str, list[Tensor]]:
         """Per task the four masks, (B, C_s, H / stride, W / stride) in 0..1, by which it reads c2..c5."""
         features = self.backbone.forward_halves(image)
         return {task: self._attend(task, features)[0] for task in self.levels}
 
-    def _attend(self, task: str, features: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], Pyramid]:
+    def _attend(
+        self, task: str, features: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[list[Tensor], Pyramid]:
         """The mask and the attended map of every stage, from its (u, p)."""
         masks: list[Tensor] = []
         attended: Pyramid = []

@@ -59,8 +59,12 @@ class NDDR(StitchedTrunks):
 
         At 1 each unit passes a task's own features, up to batch norm; below, the others share the rest evenly.
         """
-        return cls.stitch("nddr", alpha, partial(NDDRUnit, list(levels)), levels, make_backbone, make_decoder)
+        return cls.stitch(
+            "nddr", alpha, partial(NDDRUnit, list(levels)), levels, make_backbone, make_decoder
+        )
 
     def attached(self, stage: int) -> tuple[str, list[nn.Module]]:
         tasks, channels = len(self.levels), self.backbones[0].channels[stage]
-        return f"NDDR: per task 1x1 conv {tasks * channels} -> {channels} and BN", [self.units[stage]]
+        return f"NDDR: per task 1x1 conv {tasks * channels} -> {channels} and BN", [
+            self.units[stage]
+        ]

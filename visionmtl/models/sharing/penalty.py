@@ -28,8 +28,12 @@ def trace_norm(layers: Sequence[Sequence[Tensor]]) -> Tensor:
     as between equal trunks, and in float32 along those under about 1e-3 of the largest, the gradient is zero.
     """
     most = max(len(layer) for layer in layers)
-    gramians = torch.stack([F.pad(_gramian(_matrix(layer)), [0, most - len(layer)] * 2) for layer in layers])
-    half = (_inverse_root(gramians.detach()) * gramians).sum() / 2  # its gradient is that of the norm
+    gramians = torch.stack(
+        [F.pad(_gramian(_matrix(layer)), [0, most - len(layer)] * 2) for layer in layers]
+    )
+    half = (
+        _inverse_root(gramians.detach()) * gramians
+    ).sum() / 2  # its gradient is that of the norm
     return half + half.detach()
 
 
@@ -52,9 +56,13 @@ def soft_sharing_penalty(kind: str, sharing: Sharing) -> Tensor:
         raise ValueError(f"unknown soft sharing penalty {kind!r}; known: {', '.join(PENALTIES)}")
     if not isinstance(sharing, TrunkPerTask):
         what = f"{type(sharing).__name__} has none; use sharing independent, cross_stitch or nddr"
-        raise ValueError(f"soft sharing penalty {kind} needs a backbone and decoder per task, {what}")
+        raise ValueError(
+            f"soft sharing penalty {kind} needs a backbone and decoder per task, {what}"
+        )
     if len(sharing.levels) < 2:
-        raise ValueError(f"soft sharing penalty {kind} needs at least two tasks, got {list(sharing.levels)}")
+        raise ValueError(
+            f"soft sharing penalty {kind} needs at least two tasks, got {list(sharing.levels)}"
+        )
     return PENALTIES[kind](_layers(sharing))
 
 
@@ -85,5 +93,7 @@ def _inverse_root(gramians: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(gramians)
     floor = values.shape[-1] * torch.finfo(values.dtype).eps * values[:, -1:]
     roots = torch.where(values > floor, values, torch.inf).rsqrt()
-    out: Tensor = (vectors[:, :, None] * roots[:, None, None] * vectors[:, None]).sum(dim=-1)  # as in _gramian
+    out: Tensor = (vectors[:, :, None] * roots[:, None, None] * vectors[:, None]).sum(
+        dim=-1
+    )  # as in _gramian
     return out

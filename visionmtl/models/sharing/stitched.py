@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from visionmtl.models.backbone import Backbone
 from visionmtl.models.decoders import Decoder
-from visionmtl.models.sharing.base import MakeBackbone, MakeDecoder, TrunkPerTask, make_trunks, require_stages
+from visionmtl.models.sharing.base import (
+    MakeBackbone,
+    MakeDecoder,
+    TrunkPerTask,
+    make_trunks,
+    require_stages,
+)
 from visionmtl.types import Pyramid
 
 
@@ -66,7 +72,9 @@ class StitchedTrunks(TrunkPerTask):
         return cls(backbones, decoders, levels, units)
 
     def forward(self, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Pyramid]:
-        last = {task: self._last_stage(task) for task in self.levels if tasks is None or task in tasks}
+        last = {
+            task: self._last_stage(task) for task in self.levels if tasks is None or task in tasks
+        }
         end = max(last.values(), default=-1)
         maps = dict.fromkeys(self.levels, image)
         pyramids: dict[str, Pyramid] = {task: [] for task in last}
@@ -82,7 +90,9 @@ class StitchedTrunks(TrunkPerTask):
     def parameters_reaching(self, task: str) -> list[nn.Parameter]:
         """All backbones and units up to the last stage that the decoder reads; of the last unit, what makes its row."""
         last, decoder = self._last_stage(task), self.trunk(task)[1]
-        stages = range(last + 1)  # the units bring the map of every stage to all tasks, also where no decoder reads it
+        stages = range(
+            last + 1
+        )  # the units bring the map of every stage to all tasks, also where no decoder reads it
         return [
             *(p for backbone in self.backbones for p in backbone.parameters_reaching(stages)),
             *self.units[:last].parameters(),

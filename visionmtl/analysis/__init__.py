@@ -1,0 +1,1 @@
+"""What people learn from data, runs and networks."""

@@ -1,0 +1,1 @@
+"""Joint augmentation of an image and its targets."""

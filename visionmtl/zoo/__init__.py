@@ -1,0 +1,1 @@
+"""Models that exist: the list of the published ones, model folders, checkpoints."""
