@@ -1,4 +1,6 @@
-"""Turn a finished run into a zoo entry: float16 weights, a card, validation metrics of what was written."""
+"""Turn a finished run into a zoo entry: float16 weights, a card, validation metrics of what was
+written.
+"""
 
 import argparse
 import json

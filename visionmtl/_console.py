@@ -10,7 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print text as it is: paths with brackets are no markup, and long lines are not cut to the width of a terminal."""
+    """Print text as it is: paths with brackets are no markup, and long lines are not cut to the
+    width of a terminal.
+    """
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -15,14 +15,17 @@ class RunError(RuntimeError):
 
 
 class NonFiniteLossError(RuntimeError):
-    """Names task, step and samples of a NaN or infinite loss, or step and samples of such a gradient."""
+    """Names task, step and samples of a NaN or infinite loss, or step and samples of such a
+    gradient.
+    """
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error of the program
     """The run was asked to stop and has saved its state.
 
     Attributes:
-        exit_code: 128 + signal number, as shells have it (130 for Ctrl-C, 143 for SIGTERM, 138 for SIGUSR1).
+        exit_code: 128 + signal number, as shells have it (130 for Ctrl-C, 143 for SIGTERM, 138 for
+            SIGUSR1).
     """
 
     def __init__(self, signum: int, message: str) -> None:
@@ -31,7 +34,8 @@ class Interrupted(Exception):  # noqa: N818 - not an error of the program
 
 
 def last_line(error: BaseException) -> str:
-    """The message of an error in one line; of one from a loader worker, the line that says what happened there.
+    """The message of an error in one line; of one from a loader worker, the line that says what
+    happened there.
 
     Faults of memory and of loader processes get a word of advice.
     """

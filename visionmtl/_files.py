@@ -1,4 +1,6 @@
-"""Files: read and checked with errors of one line that name them, written so that no half file is ever visible."""
+"""Files: read and checked with errors of one line that name them, written so that no half file is
+ever visible.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,8 @@ def validated(kind: type[T], values: Any, source: Path, key: str = "") -> T:
         key: dotted key of ``values`` in that file.
 
     Raises:
-        ValueError: one line with the file, the key of the first fault, what was expected and what came.
+        ValueError: one line with the file, the key of the first fault, what was expected and what
+            came.
     """
     adapter = TypeAdapter(kind)
     try:
@@ -87,7 +90,9 @@ def validated(kind: type[T], values: Any, source: Path, key: str = "") -> T:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` so that a reader, also after a crash, sees the old file or the new one and nothing between."""
+    """Write ``data`` so that a reader, also after a crash, sees the old file or the new one and
+    nothing between.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:

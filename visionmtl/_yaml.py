@@ -1,7 +1,8 @@
 """The one reader of YAML files: plain values only, and every mistake of the user becomes one line.
 
-Read are mappings with string keys, lists, strings, numbers, booleans and null. Refused are anchors, tags,
-interpolation, repeated keys, deep nesting and large files: nothing can run code, fill the memory or hide a value.
+Read are mappings with string keys, lists, strings, numbers, booleans and null. Refused are anchors,
+tags, interpolation, repeated keys, deep nesting and large files: nothing can run code, fill the
+memory or hide a value.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ MAX_BYTES = 256_000
 MAX_DEPTH = 32
 MAX_MESSAGE = 600
 
-# YAML 1.1 scalars with the number syntax of YAML 1.2: 1e-3 is a float; 010, 1:30 and dates are strings, not surprises.
+# YAML 1.1 scalars with the number syntax of YAML 1.2: 1e-3 is a float; 010, 1:30 and dates are
+# strings, not surprises.
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (
@@ -151,7 +153,9 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 def dump_yaml(values: Any) -> str:
-    """Plain values as a text from which ``parse_yaml`` gives back equal ones; the order of keys is kept."""
+    """Plain values as a text from which ``parse_yaml`` gives back equal ones; the order of keys is
+    kept.
+    """
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=MAX_BYTES)
 
 

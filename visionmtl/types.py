@@ -1,6 +1,7 @@
 """The types that travel between the rooms of the package.
 
-Data flow: ``Sample`` (numpy, one image) -> ``Batch`` (tensors) -> ``Pyramid`` -> predictions by task.
+Data flow: ``Sample`` (numpy, one image) -> ``Batch`` (tensors) -> ``Pyramid`` -> predictions by
+task.
 
 Shape letters: B batch, C channels, H W size, T tasks, K classes, N boxes, A anchor points.
 """
@@ -32,25 +33,32 @@ _OF_KIND = {"depth": ("max_depth",), "disparity": ("max_disparity",), "edge": ("
 """Kind -> the attributes of a task that only it has."""
 
 Pyramid = list[Tensor]
-"""Feature maps (B, C, H / stride, W / stride), high to low resolution: c2..c5 or p2..p5 at strides 4, 8, 16, 32."""
+"""Feature maps (B, C, H / stride, W / stride), high to low resolution: c2..c5 or p2..p5 at strides
+4, 8, 16, 32.
+"""
 
 
 @dataclass(frozen=True)
 class TaskSpec:
     """What one task is: the contract between data set, head, loss and metric.
 
-    Build one with the constructors: ``semseg`` and those of the other kinds. Human parts are a ``semseg`` task too.
+    Build one with the constructors: ``semseg`` and those of the other kinds. Human parts are a
+    ``semseg`` task too.
 
     Attributes:
         name: the key of the task in every dict of targets, predictions and losses.
         kind: the row of ``visionmtl.tasks.TASKS`` that serves it.
         classes: class names, their position is the class id (semseg and detection only).
-        max_depth: metres; predictions are bounded by it and targets beyond it are invalid (depth only).
-        max_disparity: the same for disparity, in the unit of the data set, pixels as a rule (disparity only).
-        tolerance: how far off a predicted line may be, as a share of the image's diagonal (edge only).
+        max_depth: metres; predictions are bounded by it and targets beyond it are invalid (depth
+            only).
+        max_disparity: the same for disparity, in the unit of the data set, pixels as a rule
+            (disparity only).
+        tolerance: how far off a predicted line may be, as a share of the image's diagonal (edge
+            only).
 
     Raises:
-        ValueError: unknown kind, missing, repeated or (semseg) over 256 classes, a largest value that is not positive.
+        ValueError: unknown kind, missing, repeated or (semseg) over 256 classes, a largest value
+            that is not positive.
     """
 
     name: str
@@ -110,7 +118,9 @@ class TaskSpec:
 
     @classmethod
     def normals(cls, name: str = "normals") -> TaskSpec:
-        """Surface normals: unit vectors in the camera frame (x right, y down, z forward), facing the camera."""
+        """Surface normals: unit vectors in the camera frame (x right, y down, z forward), facing
+        the camera.
+        """
         return cls(name, "normals")
 
     @classmethod
@@ -120,7 +130,9 @@ class TaskSpec:
 
     @classmethod
     def disparity(cls, max_disparity: float, name: str = "disparity") -> TaskSpec:
-        """Stereo disparity, proportional to the inverse of depth: larger is nearer, resizing an image leaves it."""
+        """Stereo disparity, proportional to the inverse of depth: larger is nearer, resizing an
+        image leaves it.
+        """
         return cls(name, "disparity", max_disparity=float(max_disparity))
 
     @classmethod
@@ -130,7 +142,9 @@ class TaskSpec:
 
     @classmethod
     def edge(cls, tolerance: float = 0.0075, name: str = "edge") -> TaskSpec:
-        """Whether a pixel lies on a boundary between regions: 0 or 1. Usual tolerances are 0.0075, on NYUv2 0.011."""
+        """Whether a pixel lies on a boundary between regions: 0 or 1. Usual tolerances are 0.0075,
+        on NYUv2 0.011.
+        """
         return cls(name, "edge", tolerance=float(tolerance))
 
     @property
@@ -146,7 +160,9 @@ class TaskSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskSpec:
-        """Inverse of ``to_dict``; raises ``ValueError`` for unknown keys and where name or kind is missing."""
+        """Inverse of ``to_dict``; raises ``ValueError`` for unknown keys and where name or kind is
+        missing.
+        """
         known = [f.name for f in fields(cls)]
         if unknown := sorted(str(key) for key in values if key not in known):
             raise ValueError(
@@ -159,7 +175,9 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class Camera:
-    """Pinhole intrinsics in pixels of an image of ``width`` x ``height``; pixel centres lie at integer + 0.5."""
+    """Pinhole intrinsics in pixels of an image of ``width`` x ``height``; pixel centres lie at
+    integer + 0.5.
+    """
 
     fx: float
     fy: float
@@ -174,8 +192,9 @@ class DenseTarget:
     """Per-pixel truth of one sample.
 
     Attributes:
-        value: semseg uint8 (H, W) class ids; saliency and edge uint8 (H, W), 0 or 1; depth float32 (H, W) metres;
-            disparity float32 (H, W); normals float32 (H, W, 3) unit vectors. Invalid pixels hold 0.
+        value: semseg uint8 (H, W) class ids; saliency and edge uint8 (H, W), 0 or 1; depth float32
+            (H, W) metres; disparity float32 (H, W); normals float32 (H, W, 3) unit vectors. Invalid
+            pixels hold 0.
         valid: bool (H, W).
         known: bool (K,), the classes that the annotation speaks of (semseg); None for all.
     """
@@ -192,7 +211,8 @@ class BoxTarget:
     Attributes:
         boxes: float32 (N, 4), x1 y1 x2 y2 in pixels.
         labels: int64 (N,), class ids.
-        known: bool (K,), the classes that the annotation speaks of: objects of the others are not marked; None for all.
+        known: bool (K,), the classes that the annotation speaks of: objects of the others are not
+            marked; None for all.
     """
 
     boxes: np.ndarray
@@ -205,7 +225,9 @@ Target = DenseTarget | BoxTarget
 
 @dataclass
 class Sample:
-    """One image and its truth. A task that is missing in ``targets`` is not annotated on this sample."""
+    """One image and its truth. A task that is missing in ``targets`` is not annotated on this
+    sample.
+    """
 
     image: np.ndarray
     """uint8 (H, W, 3), RGB."""
@@ -232,11 +254,12 @@ class DenseTargets:
     """A batch of dense truth.
 
     Attributes:
-        value: semseg, saliency, edge uint8 (B, H, W); depth, disparity float32 (B, 1, H, W); normals float32
-            (B, 3, H, W).
+        value: semseg, saliency, edge uint8 (B, H, W); depth, disparity float32 (B, 1, H, W);
+            normals float32 (B, 3, H, W).
         valid: bool (B, H, W); all False where the sample is not annotated.
         annotated: bool (B,).
-        known: bool (B, K), the classes that each annotation speaks of (semseg); None where all speak of all.
+        known: bool (B, K), the classes that each annotation speaks of (semseg); None where all
+            speak of all.
     """
 
     value: Tensor
@@ -267,8 +290,8 @@ class Batch:
 
     Attributes:
         images: uint8 (B, 3, H, W), RGB.
-        annotated: per task, on how many samples of the batch it is annotated, dense ones with a valid pixel at least
-            (host integers).
+        annotated: per task, on how many samples of the batch it is annotated, dense ones with a
+            valid pixel at least (host integers).
     """
 
     images: Tensor
@@ -295,7 +318,9 @@ class Batch:
         return Batch(move(self.images), targets, self.sample_ids, self.annotated)
 
     def sample_target(self, spec: TaskSpec, index: int) -> Target | None:
-        """The truth of one sample in the form that data sets give, or None where it is not annotated."""
+        """The truth of one sample in the form that data sets give, or None where it is not
+        annotated.
+        """
         target = self.targets[spec.name]
         if not target.annotated[index]:
             return None
@@ -326,7 +351,8 @@ class DetectionOutput:
 
     Attributes:
         class_logits: (B, A, K), one sigmoid per class.
-        distances: (B, A, 4), positive distances in pixels from each point to the left, top, right, bottom of its box.
+        distances: (B, A, 4), positive distances in pixels from each point to the left, top, right,
+            bottom of its box.
         centerness: (B, A) logits.
         points: (A, 2), x y of the points in pixels of the input image.
         strides: (A,), stride of the level that each point belongs to.
@@ -343,7 +369,9 @@ class DetectionOutput:
 
 @dataclass
 class Detections:
-    """Decoded boxes of one image, best first: boxes (N, 4) x1 y1 x2 y2 pixels, scores (N,) in 0..1, labels (N,)."""
+    """Decoded boxes of one image, best first: boxes (N, 4) x1 y1 x2 y2 pixels, scores (N,) in 0..1,
+    labels (N,).
+    """
 
     boxes: Tensor
     scores: Tensor

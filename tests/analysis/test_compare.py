@@ -61,7 +61,9 @@ def write_run(
     normals: float | None = 20.0,
     epochs: int = 2,
 ) -> Path:
-    """A finished run by hand; its last evaluation has the given numbers, the one before has better ones."""
+    """A finished run by hand; its last evaluation has the given numbers, the one before has better
+    ones.
+    """
     tasks = [name for name, value in (("depth", depth), ("normals", normals)) if value is not None]
     config = parse_config(CONFIG, overrides=[f"tasks=[{','.join(tasks)}]", *overrides])
     (folder / "model").mkdir(parents=True)
@@ -97,7 +99,9 @@ def groups_of(*folders: Path) -> list[Group]:
 
 @pytest.fixture
 def single_and_hard(tmp_path: Path) -> list[Path]:
-    """Single-task runs with means depth 1.0 and normals 20, and a hard-sharing group of two seeds."""
+    """Single-task runs with means depth 1.0 and normals 20, and a hard-sharing group of two
+    seeds.
+    """
     return [
         write_run(tmp_path / "depth_s0", "seed=0", depth=0.9, normals=None),
         write_run(tmp_path / "depth_s1", "seed=1", depth=1.1, normals=None),
@@ -143,7 +147,8 @@ def test_the_baseline_has_gain_0_and_its_spread_counts_as_noise(comparison: Comp
     # standard errors: hard 2.5; depth 10 and normals 5, each half of delta_m
     group = comparison.others[0]
     assert comparison.noise(group, "A") == pytest.approx(2 * math.sqrt(2.5**2 + 5**2 + 2.5**2))
-    # B: hard 10 / 7; depth 10, two of seven; a change of all normals' values by 5 % moves two up and three down
+    # B: hard 10 / 7; depth 10, two of seven; a change of all normals' values by 5 % moves two up
+    # and three down
     assert comparison.noise(group, "B") == pytest.approx(
         2 * math.sqrt(10**2 + 20**2 + (5 * 1) ** 2) / 7
     )

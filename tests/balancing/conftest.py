@@ -1,4 +1,6 @@
-"""Jacobians (T, P), float64, that the tests of the balancers share; their Gramians are ``jacobian @ jacobian.T``."""
+"""Jacobians (T, P), float64, that the tests of the balancers share; their Gramians are
+``jacobian @ jacobian.T``.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def degenerate(request: pytest.FixtureRequest) -> Tensor:
 
 @pytest.fixture(scope="session")
 def jacobians() -> list[Tensor]:
-    """200 of full rank, T = 2..6; every second has task norms from 1e-3 to 1e3, one in three has little conflict."""
+    """200 of full rank, T = 2..6; every second has task norms from 1e-3 to 1e3, one in three has
+    little conflict.
+    """
     generator = torch.Generator().manual_seed(0)
     return [
         _jacobian(generator, 2 + i % 5, 3 * (2 + i % 5), i % 2 == 1, i % 3 == 0) for i in range(200)

@@ -13,7 +13,8 @@ from visionmtl.balancing.aligned_mtl import AlignedMTL
         ([[3.0, 0.0], [0.0, 1.0]], [1 / 6, 1 / 2]),  # orthogonal: all as long as the shortest
         ([[1.0, 0.0], [1.0, 0.0]], [1 / 2, 1 / 2]),  # one component, left as it is
         ([[1.0, 0.0], [-1.0, 0.0]], [0.0, 0.0]),  # the mean is zero
-        # eigenvalues 1 + c and 1 - c along (1, 1) and (1, -1); the mean has only the first: sqrt(0.2 / 1.8) / 2
+        # eigenvalues 1 + c and 1 - c along (1, 1) and (1, -1); the mean has only the first:
+        # sqrt(0.2 / 1.8) / 2
         ([[1.0, 0.0], [0.8, 0.6]], [1 / 6, 1 / 6]),
         ([[0.0, 0.0], [0.0, 2.0]], [0.0, 1 / 2]),
         ([[0.0, 0.0], [0.0, 0.0]], [1 / 2, 1 / 2]),

@@ -108,7 +108,9 @@ def make_model(sharing: str = "hard", tasks: Sequence[TaskSpec] = TASKS) -> Mult
 
 
 def make_batch(seed: int, samples: int = 8, side: int = SIDE) -> Batch:
-    """Uneven numbers of valid pixels; depth for the first half only, normals for the first and the last sample."""
+    """Uneven numbers of valid pixels; depth for the first half only, normals for the first and the
+    last sample.
+    """
     generator = torch.Generator().manual_seed(seed)
     shape = (samples, side, side)
     share = torch.linspace(0.1, 1.0, samples).view(-1, 1, 1)
@@ -207,7 +209,9 @@ def assert_close(a: Mapping[str, Tensor], b: Mapping[str, Tensor], tolerance: fl
 
 
 def explicit(model: MultiTaskModel, batch: Batch, method: str) -> dict[str, Tensor]:
-    """The gradient by its definition: flattened task gradients of the shared parameters, balanced as one vector."""
+    """The gradient by its definition: flattened task gradients of the shared parameters, balanced
+    as one vector.
+    """
     parts = make_parts(model)
     losses = parts.criterion(model(batch.images), batch.targets)
     shared = model.shared_parameters()
@@ -308,7 +312,9 @@ EVERY_WAY: list[tuple[str | None, Scope, str]] = [
 def test_micro_batches_have_the_gradient_of_one_batch(
     method: str | None, scope: Scope, weighting: str
 ) -> None:
-    """Also where a task is missing in some of them: depth in the last two, normals in the second."""
+    """Also where a task is missing in some of them: depth in the last two, normals in the
+    second.
+    """
     results = []
     for sizes in ((8,), (3, 2, 3)):
         model = make_model()
@@ -383,7 +389,9 @@ def test_loss_weights_scale_the_gradients_before_they_are_balanced() -> None:
 
 @pytest.mark.parametrize("scope", ["parameters", "features"])
 def test_weights_are_kept_between_refreshes(scope: Scope) -> None:
-    """Steps 1, 4 and 7 have new weights; in the others the shared gradient has the last ones, and heads their own."""
+    """Steps 1, 4 and 7 have new weights; in the others the shared gradient has the last ones, and
+    heads their own.
+    """
     model, plain = make_model(), make_model()
     parts = make_parts(model, "mgda", scope, every=3)
     assert parts.balance is not None
@@ -527,7 +535,9 @@ CASES: list[tuple[str | None, Scope, str, str, int]] = [
 
 
 def three_steps(world: World, case: tuple[str | None, Scope, str, str, int]) -> Tensor:
-    """The parameters after training on this process's part of three batches; only the first part has depth."""
+    """The parameters after training on this process's part of three batches; only the first part
+    has depth.
+    """
     method, scope, weighting, sharing, accumulate = case
     model = make_model(sharing)
     parts = make_parts(
@@ -553,7 +563,9 @@ def three_steps(world: World, case: tuple[str | None, Scope, str, str, int]) -> 
 
 
 def in_processes(work: Callable[[World], Any], folder: Path) -> list[Any]:
-    """What ``work`` gives in each of two processes, which are forked: they need no seconds for imports."""
+    """What ``work`` gives in each of two processes, which are forked: they need no seconds for
+    imports.
+    """
 
     def target(rank: int) -> None:
         torch.set_num_threads(1)

@@ -44,7 +44,9 @@ def test_no_task_is_served_worse_than_by_the_mean(jacobians: list[Tensor]) -> No
 def test_the_optimality_condition(
     jacobians: list[Tensor], deficient: list[Tensor], c: float
 ) -> None:
-    """No duality gap: the worst-served task gets the dual's minimum from a direction on the ball's surface."""
+    """No duality gap: the worst-served task gets the dual's minimum from a direction on the ball's
+    surface.
+    """
     for jacobian in jacobians + deficient:
         weights = CAGrad(c=c)(jacobian @ jacobian.T)
         if weights.equal(torch.full_like(weights, 1 / len(weights))):
@@ -81,7 +83,9 @@ def test_bad_c(c: float) -> None:
 
 
 def test_torchjd(jacobians: list[Tensor]) -> None:
-    """Clarabel stops at about 1e-8 of the objective, thus earlier than we do: where weights differ ours are better."""
+    """Clarabel stops at about 1e-8 of the objective, thus earlier than we do: where weights differ
+    ours are better.
+    """
     pytest.importorskip("cvxpy")
     weighting = pytest.importorskip("torchjd").aggregation.CAGradWeighting
     agreed = 0

@@ -1,4 +1,6 @@
-"""The Gramian's path against the papers' definitions on the flattened gradients of a small network."""
+"""The Gramian's path against the papers' definitions on the flattened gradients of a small
+network.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def gradients() -> Tensor:
 
 
 def minimise_on_simplex(objective: Callable[[Tensor], Tensor], tasks: int, rate: float) -> Tensor:
-    """Projected gradient descent; the projection subtracts the threshold under which the sorted rest sums to 1."""
+    """Projected gradient descent; the projection subtracts the threshold under which the sorted
+    rest sums to 1.
+    """
     weights = torch.full((tasks,), 1 / tasks, dtype=torch.float64)
     counts = torch.arange(1, tasks + 1)
     for _ in range(1000):

@@ -36,7 +36,8 @@ def test_the_correction_reaches_the_target_cosine() -> None:
     balancer = GradVac(beta=1)
     balancer(torch.tensor([[1.0, 0.6], [0.6, 1.0]], dtype=torch.float64))  # both targets become 0.6
     gramian = torch.tensor([[4.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
-    # The step |g_i| (t sin - phi cos_t) / (|g_j| sqrt(1 - t^2)) with phi = -0.5, t = 0.6, for |g| = 2, 1 and 1, 2.
+    # The step |g_i| (t sin - phi cos_t) / (|g_j| sqrt(1 - t^2)) with phi = -0.5, t = 0.6, for |g| =
+    # 2, 1 and 1, 2.
     factor = (0.6 * 0.75**0.5 + 0.5 * 0.8) / 0.8
     torch.testing.assert_close(
         balancer(gramian), torch.tensor([1 + factor / 2, 1 + 2 * factor], dtype=torch.float64)

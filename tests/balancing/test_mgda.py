@@ -8,7 +8,9 @@ from visionmtl.balancing.mgda import MGDA
 
 
 def relative_difference(jacobian: Tensor, one: Tensor, two: Tensor) -> float:
-    """Of the parts w_t |g_t|: as strict for the tiny weights of long gradients as for the others."""
+    """Of the parts w_t |g_t|: as strict for the tiny weights of long gradients as for the
+    others.
+    """
     lengths = jacobian.norm(dim=1)
     return ((lengths * (one - two)).norm() / (lengths * two).norm()).item()
 
@@ -68,7 +70,9 @@ def test_ten_tasks() -> None:
 
 
 def test_torchjd(jacobians: list[Tensor]) -> None:
-    """Its Frank-Wolfe steps are exact for two tasks; for more they end near, never below, our minimum."""
+    """Its Frank-Wolfe steps are exact for two tasks; for more they end near, never below, our
+    minimum.
+    """
     oracle = pytest.importorskip("torchjd").aggregation.MGDAWeighting(epsilon=1e-9, max_iters=50)
     for jacobian in jacobians:
         gramian = jacobian @ jacobian.T

@@ -1,4 +1,6 @@
-"""The programs as a user starts them: exit codes, one-line messages, and the whole path from config to predictions."""
+"""The programs as a user starts them: exit codes, one-line messages, and the whole path from config
+to predictions.
+"""
 
 from __future__ import annotations
 
@@ -313,7 +315,9 @@ def test_a_sample_that_breaks_in_mid_run_fails_with_its_path(tmp_path: Path) -> 
 def write_folder(
     root: Path, reverse_classes: bool, rename: str | None = None, split: str = "val"
 ) -> Path:
-    """The validation rooms of the tiny config as a folder set, with the classes in another order or one renamed."""
+    """The validation rooms of the tiny config as a folder set, with the classes in another order or
+    one renamed.
+    """
     dataset = RoomsDataset(3, (64, 64), seed=1)
     specs = {spec.name: list(spec.classes) for spec in dataset.tasks}
     order = {

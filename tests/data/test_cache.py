@@ -62,7 +62,9 @@ def random_masks(rng: np.random.Generator, size: tuple[int, int]) -> dict[str, n
 
 
 def make_root(root: Path) -> Path:
-    """Sample a has every label, b is twice as large and has no boxes, c has nothing and is not listed for boxes."""
+    """Sample a has every label, b is twice as large and has no boxes, c has nothing and is not
+    listed for boxes.
+    """
     (root / "dataset.yaml").write_text(YAML)
     rng = np.random.default_rng(0)
     sizes = {"a": SIZE, "b": (40, 48), "c": SIZE}

@@ -30,7 +30,9 @@ def rays(camera: Camera) -> np.ndarray:
 
 
 def render(camera: Camera, *planes: Plane) -> tuple[np.ndarray, np.ndarray]:
-    """Depth float32 (H, W) and normals (H, W, 3) of the inside of a convex room: the nearest plane counts."""
+    """Depth float32 (H, W) and normals (H, W, 3) of the inside of a convex room: the nearest plane
+    counts.
+    """
     normals = np.array([normal for normal, _ in planes])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     inverse = rays(camera) @ -normals.T / [distance for _, distance in planes]
@@ -140,7 +142,8 @@ def test_a_thin_bar_is_invalid_and_leaves_the_wall_alone() -> None:
 
 
 def kinect_room() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Depth with the noise and holes of a Kinect, its mask, and the true normals of a room seen from 1.4 m above.
+    """Depth with the noise and holes of a Kinect, its mask, and the true normals of a room seen
+    from 1.4 m above.
 
     Disparities of a baseline of 7.5 cm, noise of 1/8 pixel, rounded to 1/8 pixel.
     """

@@ -46,7 +46,9 @@ def coco(*boxes: tuple[int, int, list[float]], ids: tuple[str, ...] = ("a", "b")
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Samples a (all tasks), b (no semseg, no boxes) and c (nothing; not listed in detection.json)."""
+    """Samples a (all tasks), b (no semseg, no boxes) and c (nothing; not listed in
+    detection.json).
+    """
     (tmp_path / "dataset.yaml").write_text(YAML)
     train = tmp_path / "train"
     for i, name in enumerate("cab"):

@@ -18,7 +18,9 @@ BOXES_A, BOXES_B = TaskSpec.detection(["cup"]), TaskSpec.detection(["chair", "cu
 
 
 class Grey:
-    """Images of one grey level; every task is annotated: class 0 everywhere, one box of the last class, and so on."""
+    """Images of one grey level; every task is annotated: class 0 everywhere, one box of the last
+    class, and so on.
+    """
 
     def __init__(self, length: int, *tasks: TaskSpec, level: int = 0) -> None:
         self.tasks, self.length, self.level = list(tasks), length, level

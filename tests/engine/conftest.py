@@ -53,8 +53,8 @@ def make_config() -> Callable[..., Config]:
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """Overrides for a mixture of two folder sets that have no task in common.
 
-    ``streets`` has 10 training and 3 validation samples with semseg; ``halls`` has 6 and 2 with depth, and validation
-    images of another size.
+    ``streets`` has 10 training and 3 validation samples with semseg; ``halls`` has 6 and 2 with
+    depth, and validation images of another size.
     """
     root, rng = tmp_path_factory.mktemp("mixture"), np.random.default_rng(0)
     entries = {

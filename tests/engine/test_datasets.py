@@ -381,7 +381,9 @@ def test_validation_has_the_tasks_of_training(make_config: MakeConfig, packed: P
 def test_validation_has_the_class_ids_of_training(
     make_config: MakeConfig, packed: Path, root: Path
 ) -> None:
-    """A mixture whose first set has no classes in validation: the second's must not become the first ids."""
+    """A mixture whose first set has no classes in validation: the second's must not become the
+    first ids.
+    """
     for split in ("train", "val"):
         (root / split / "edge").rename(root / split / "semseg")
     (root / "dataset.yaml").write_text(

@@ -30,7 +30,9 @@ CPU = torch.device("cpu")
 
 
 def launch(config: Config, folder: Path, *arguments: str, processes: int = 2) -> list[int]:
-    """The exit codes of ``visionmtl train`` in so many processes, as ``torchrun`` starts them; forked: no imports."""
+    """The exit codes of ``visionmtl train`` in so many processes, as ``torchrun`` starts them;
+    forked: no imports.
+    """
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tiny.yaml").write_text(dump_config(config))
@@ -79,7 +81,9 @@ def weights(folder: Path, name: str = "last") -> torch.Tensor:
 
 @pytest.fixture
 def frozen_batch_norm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batch norm sees only the samples of its own process; with fixed statistics all samples are apart."""
+    """Batch norm sees only the samples of its own process; with fixed statistics all samples are
+    apart.
+    """
 
     def forward(self: torch.nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
         return F.batch_norm(

@@ -34,7 +34,9 @@ tasks:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A near, salient square on each image, with its outline as the edges; one image has no edges annotated."""
+    """A near, salient square on each image, with its outline as the edges; one image has no edges
+    annotated.
+    """
     root = tmp_path_factory.mktemp("squares")
     (root / "dataset.yaml").write_text(DATASET)
     rng = np.random.default_rng(0)

@@ -298,7 +298,9 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_processes_that_are_killed_and_stopped(make_config: MakeConfig, tmp_path: Path) -> None:
-    """SIGKILL between two checkpoints, then resumed and SIGTERM, then resumed: the run of one that went through."""
+    """SIGKILL between two checkpoints, then resumed and SIGTERM, then resumed: the run of one that
+    went through.
+    """
     config = make_config(
         "data.workers=1",
         "data.train.samples=24",

@@ -20,7 +20,9 @@ from visionmtl.types import Batch, BoxTarget, DenseTarget, Sample, Target
 from visionmtl.weighting import WEIGHTINGS, GradNorm
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "unique")
-"""Operators for which the host waits for the device; ``lift_fresh`` is a tensor made from a list."""
+"""Operators for which the host waits for the device; ``lift_fresh`` is a tensor made from a
+list.
+"""
 
 
 class Recorder(TorchDispatchMode):

@@ -209,7 +209,9 @@ def test_stop_at_every_other_moment(
     monkeypatch: pytest.MonkeyPatch,
     add_dropout: AddDropout,
 ) -> None:
-    """In the last step of an epoch, in an evaluation, in the second epoch: one run, stopped three times."""
+    """In the last step of an epoch, in an evaluation, in the second epoch: one run, stopped three
+    times.
+    """
     add_dropout(monkeypatch)
     last = tmp_path / "checkpoints" / "last.pt"
     with monkeypatch.context() as patch:
@@ -383,7 +385,9 @@ def test_resume_in_another_folder_has_a_best_checkpoint_of_its_own(
 def poison(
     monkeypatch: pytest.MonkeyPatch, *steps: int, task: int = 1, gradient: bool = False
 ) -> None:
-    """The loss of a task, or only its gradient, is NaN in the last micro-batch of these attempts at a step."""
+    """The loss of a task, or only its gradient, is NaN in the last micro-batch of these attempts at
+    a step.
+    """
     calls = []
 
     def forward(parts: Any, batch: Any, *args: Any) -> torch.Tensor:
@@ -758,7 +762,9 @@ def test_a_step_without_a_task_says_nothing_of_its_gradient(
     make_trainer: MakeTrainer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With one sample per step the other task is always absent: its row is nan, and the balancer sees one task."""
+    """With one sample per step the other task is always absent: its row is nan, and the balancer
+    sees one task.
+    """
     options = (
         "trainer.epochs=1",
         "trainer.batch_size=1",
@@ -859,7 +865,9 @@ def test_sizes_of_batches_in_training_and_evaluation(
 def test_data_sets_with_other_classes_share_a_head(
     mixture: tuple[str, ...], tmp_path: Path, make_trainer: MakeTrainer
 ) -> None:
-    """A set that knows two more classes and not all of the first's: the run trains and evaluates."""
+    """A set that knows two more classes and not all of the first's: the run trains and
+    evaluates.
+    """
     streets = Path(make_trainer(tmp_path / "a", *mixture).config.data.sets[0].root)
     parks = tmp_path / "parks"
     shutil.copytree(streets, parks)

@@ -220,7 +220,9 @@ def test_counting_waits_for_nothing(loss: TaskLoss) -> None:
 @every
 @pytest.mark.parametrize("known", [False, True], ids=["all classes", "some classes"])
 def test_no_value_is_read_on_the_host(loss: TaskLoss, known: bool) -> None:
-    """Forward or backward: on a GPU the host would wait there. (Derivatives do it too, that of prod() for one.)"""
+    """Forward or backward: on a GPU the host would wait there. (Derivatives do it too, that of
+    prod() for one.)
+    """
     prediction, targets, _ = make_case(loss)
     if (
         known

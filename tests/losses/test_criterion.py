@@ -58,7 +58,9 @@ SIZE = (40, 50)
 
 
 def make_batch(seed: int, share: float, boxes: list[int | None]) -> Batch:
-    """Two images: ``share`` of the pixels valid, so many boxes on each, None where they are not annotated."""
+    """Two images: ``share`` of the pixels valid, so many boxes on each, None where they are not
+    annotated.
+    """
     rng = torch.Generator().manual_seed(seed)
 
     def dense(value: torch.Tensor) -> DenseTargets:

@@ -312,7 +312,9 @@ def test_bfloat16_output_gives_a_float32_loss() -> None:
 
 
 def known_case() -> tuple[DetectionOutput, BoxTargets]:
-    """The first image speaks of classes 0 and 2 only, the second of all, the third is not annotated."""
+    """The first image speaks of classes 0 and 2 only, the second of all, the third is not
+    annotated.
+    """
     boxes, labels = random_boxes(8, 1)
     targets = make_targets(
         (boxes, torch.where(labels == 1, 2, labels)),
@@ -339,7 +341,9 @@ def test_classes_that_an_annotation_does_not_speak_of_are_no_background() -> Non
 
 
 def test_focal_terms_of_unknown_classes_are_zero() -> None:
-    """Against the loss of all classes with an output that is sure of the unknown class's absence."""
+    """Against the loss of all classes with an output that is sure of the unknown class's
+    absence.
+    """
     output, targets = known_case()
     loss = FCOSLoss(K)(output, targets)
     targets.known = None

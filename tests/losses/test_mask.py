@@ -32,7 +32,8 @@ def random_case(seed: int = 0) -> tuple[Tensor, DenseTargets]:
 
 
 def test_positives_and_negatives_weigh_the_same() -> None:
-    # one positive of four pixels, all at probability 1/2: w = 3/4, so 3/4 ln 2 + 3 * 1/4 ln 2, over 4
+    # one positive of four pixels, all at probability 1/2: w = 3/4, so 3/4 ln 2 + 3 * 1/4 ln 2, over
+    # 4
     loss = BalancedBCELoss()(torch.zeros(1, 1, 1, 4), make_targets(row(1, 0, 0, 0)))
     assert loss.item() == pytest.approx((0.75 + 0.75) * math.log(2) / 4)
 

@@ -31,7 +31,9 @@ def image(
 
 
 def random_images(count: int = 12, seed: int = 0) -> list[Image]:
-    """Noisy copies of the true boxes plus wrong ones; class ``bus`` has no truth, every fourth image no boxes."""
+    """Noisy copies of the true boxes plus wrong ones; class ``bus`` has no truth, every fourth
+    image no boxes.
+    """
     g = torch.Generator().manual_seed(seed)
     images: list[Image] = []
     for i in range(count):

@@ -92,7 +92,8 @@ def test_wide_ridges_are_one_line() -> None:
 def test_best_thresholds_of_images_differ() -> None:
     """Image A has its line at 0.3, image B has its own at 0.9 and a false one at 0.5.
 
-    At 0.25: A 50 of 50, B 50 of 100 with 50 true: P = 100/150, R = 1. At 0.75: A nothing, B 50 of 50: P = 1, R = 1/2.
+    At 0.25: A 50 of 50, B 50 of 100 with 50 true: P = 100/150, R = 1. At 0.75: A nothing, B 50 of
+    50: P = 1, R = 1/2.
     """
     prediction = torch.cat([0.3 * mask(20), 0.9 * mask(20) + 0.5 * mask(60)])
     found = compute((prediction, targets(torch.cat([mask(20), mask(20)]))), num_thresholds=3)

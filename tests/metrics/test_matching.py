@@ -9,7 +9,9 @@ from visionmtl.metrics.matching import candidate_pairs, count_matches
 
 
 def by_assignment(predicted: np.ndarray, truth: np.ndarray, radius: float) -> int:
-    """What the BSDS benchmark solves: the cheapest assignment, where a pixel left over costs 100 times the radius."""
+    """What the BSDS benchmark solves: the cheapest assignment, where a pixel left over costs 100
+    times the radius.
+    """
     distance = cdist(np.argwhere(predicted), np.argwhere(truth))
     n, m = distance.shape
     cost = np.zeros((n + m, n + m))  # each pixel may have an outlier of its own

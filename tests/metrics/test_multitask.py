@@ -213,7 +213,8 @@ def test_delta_m_golden_value():
         {"semseg": 10.0, "depth": -20.0, "normals": 5.0, "detection": 50.0}
     )
     assert gain.headline == pytest.approx(11.25)
-    # Lower is better; by metric: 2 of semseg, 2 of depth, 5 of normals (2 low, 3 high), 3 of detection.
+    # Lower is better; by metric: 2 of semseg, 2 of depth, 5 of normals (2 low, 3 high), 3 of
+    # detection.
     assert gain.all_metrics == pytest.approx((2 * -10 + 2 * 20 + 2 * -5 + 3 * 5 + 3 * -50) / 12)
 
 

@@ -90,7 +90,9 @@ def test_equals_numpy_in_float64(seed: int) -> None:
 
 
 def test_the_outer_thresholds_serve_max_f_only() -> None:
-    """Best at 0.05, where Maninis et al. have no threshold; at 0.2 one of two salient pixels is left."""
+    """Best at 0.05, where Maninis et al. have no threshold; at 0.2 one of two salient pixels is
+    left.
+    """
     found = compute((torch.tensor([[[[0.9, 0.06, 0.0]]]]), targets(torch.tensor([[[1, 1, 0]]]))))
     assert found == pytest.approx({"max_f": 100, "max_f1": 200 * 0.5 / 1.5, "miou": 50})
 
@@ -103,7 +105,9 @@ def test_perfect_prediction() -> None:
 
 
 def test_an_image_without_a_salient_pixel() -> None:
-    """It costs precision of the split, and has an IoU of 1 where nothing is predicted, else of 0."""
+    """It costs precision of the split, and has an IoU of 1 where nothing is predicted, else of
+    0.
+    """
     value = torch.tensor([[[1, 0]], [[0, 0]]])
     wrong = compute((torch.tensor([[[[0.9, 0.0]]], [[[0.9, 0.0]]]]), targets(value)))
     assert wrong == pytest.approx(

@@ -8,7 +8,9 @@ from visionmtl.metrics.thinning import thin
 
 
 def ridge(degrees: float, size: int = 41, width: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """A blurred line through a point beside the centre; the map, and each pixel's distance from the crest."""
+    """A blurred line through a point beside the centre; the map, and each pixel's distance from the
+    crest.
+    """
     y, x = np.indices((size, size)) - size / 2 + 0.37
     angle = np.deg2rad(degrees)
     distance = np.abs(x * np.sin(angle) - y * np.cos(angle))

@@ -56,7 +56,9 @@ REAL = [
 
 
 def randomise(module: nn.Module) -> nn.Module:
-    """Give every parameter and running statistic a value of its own, so that no two networks agree by chance."""
+    """Give every parameter and running statistic a value of its own, so that no two networks agree
+    by chance.
+    """
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, value in module.state_dict().items():
@@ -67,7 +69,9 @@ def randomise(module: nn.Module) -> nn.Module:
 
 
 def copy_in_order(source: nn.Module, target: nn.Module) -> None:
-    """Copy weights between two networks that name the same tensors, in the same order, differently."""
+    """Copy weights between two networks that name the same tensors, in the same order,
+    differently.
+    """
     pairs = list(zip(target.state_dict().values(), source.state_dict().values(), strict=True))
     assert [a.shape for a, _ in pairs] == [b.shape for _, b in pairs]
     for a, b in pairs:

@@ -37,7 +37,9 @@ def test_upsampled_maps_against_matrix_products() -> None:
 
 
 def double_size(x: torch.Tensor, conv: nn.ConvTranspose2d) -> torch.Tensor:
-    """A transposed convolution of stride 2 and size 2 gives each pixel four of its own: a matrix product."""
+    """A transposed convolution of stride 2 and size 2 gives each pixel four of its own: a matrix
+    product.
+    """
     assert conv.bias is not None
     b, _, h, w = x.shape
     blocks = torch.einsum("bihw,iojk->bohjwk", x, conv.weight)

@@ -14,7 +14,8 @@ STRIDE = 32  # coarse: at most 576 points in a tile, decoding takes the best 100
 
 
 class LocalModel(nn.Module):
-    """Per-pixel predictions from the colours; detection sees the visible part of each object, as a network would.
+    """Per-pixel predictions from the colours; detection sees the visible part of each object, as a
+    network would.
 
     An object is a region of one blue value above 0; its class is blue % 2.
     """

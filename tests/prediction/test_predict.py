@@ -21,7 +21,9 @@ CLASSES = ("red", "green", "blue")
 
 
 class ColourModel(nn.Module):
-    """Class = strongest colour, depth grows to the right, normals face the camera, one box: the left half."""
+    """Class = strongest colour, depth grows to the right, normals face the camera, one box: the
+    left half.
+    """
 
     input_size = None
 

@@ -63,7 +63,9 @@ def test_bad_warmup_epochs() -> None:
 
 
 def test_torchjd() -> None:
-    """Ours is T times TorchJD's, of the log losses, with the log reference and all preferences 1."""
+    """Ours is T times TorchJD's, of the log losses, with the log reference and all preferences
+    1.
+    """
     reference = torch.tensor([0.5, 1.0, 2.0])
     scalarization = pytest.importorskip("torchjd.scalarization")
     oracle = scalarization.STCH(mu=0.3, weights=torch.ones(3), reference=reference.log())

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from visionmtl._files import FileEntry
-from visionmtl.zoo.download import download, is_safe
 from visionmtl.zoo import download as module
+from visionmtl.zoo.download import download, is_safe
 
 GOOD = bytes(range(256)) * 1000
 EXPECTED = FileEntry(sha256(GOOD).hexdigest(), len(GOOD))
@@ -25,7 +25,9 @@ Answer = Callable[[Handler], None]
 
 
 class Server:
-    """A loopback server that gives each request for /file to ``answer`` and keeps the asked ranges."""
+    """A loopback server that gives each request for /file to ``answer`` and keeps the asked
+    ranges.
+    """
 
     def __init__(self) -> None:
         self.answer: Answer = lambda handler: send(handler, GOOD)

@@ -20,7 +20,9 @@ SPECS = [TaskSpec.semseg(["wall", "door"]), TaskSpec.depth(5.0)]
 
 
 class Fake(nn.Module):
-    """Has what a model folder needs: config, tasks, BatchNorm buffers, tied and channels_last tensors."""
+    """Has what a model folder needs: config, tasks, BatchNorm buffers, tied and channels_last
+    tensors.
+    """
 
     def __init__(self, width: int = 4, tasks: list[dict[str, Any]] | None = None) -> None:
         super().__init__()

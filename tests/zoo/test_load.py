@@ -19,10 +19,10 @@ from torch import nn
 from visionmtl._files import FileEntry
 from visionmtl.models import factory
 from visionmtl.types import TaskSpec
-from visionmtl.zoo.checkpoints import save_checkpoint
-from visionmtl.zoo.folder import save_model
 from visionmtl.zoo import load as zoo
 from visionmtl.zoo import registry
+from visionmtl.zoo.checkpoints import save_checkpoint
+from visionmtl.zoo.folder import save_model
 from visionmtl.zoo.load import fetch, list_models, load_model
 from visionmtl.zoo.registry import ModelEntry, describe_files, read_registry
 
@@ -41,7 +41,9 @@ class Fake(nn.Module):
 
 
 class Downloads:
-    """Stands for ``visionmtl.zoo.download.download``: takes the content from ``files`` and remembers the addresses."""
+    """Stands for ``visionmtl.zoo.download.download``: takes the content from ``files`` and
+    remembers the addresses.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}

@@ -1,4 +1,6 @@
-"""What ships with the repository works from the clone alone: checkpoint, sample data, photographs."""
+"""What ships with the repository works from the clone alone: checkpoint, sample data,
+photographs.
+"""
 
 from __future__ import annotations
 

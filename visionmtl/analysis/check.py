@@ -1,6 +1,8 @@
-"""Reads every sample of a data set once and says what is in it: ranges, classes, invalid shares, and what is broken.
+"""Reads every sample of a data set once and says what is in it: ranges, classes, invalid shares,
+and what is broken.
 
-Copies of a data set differ in units, sentinels and sign conventions; the numbers here show it before a training does.
+Copies of a data set differ in units, sentinels and sign conventions; the numbers here show it
+before a training does.
 """
 
 from __future__ import annotations
@@ -84,10 +86,12 @@ class Report:
 def check_dataset(
     dataset: MultiTaskDataset, progress: bool = True, max_overview: int = 6
 ) -> Report:
-    """Reads and checks every sample; ``ValueError`` and ``OSError`` become problems, and the check goes on.
+    """Reads and checks every sample; ``ValueError`` and ``OSError`` become problems, and the check
+    goes on.
 
     Args:
-        dataset: any data set; those on disk are also asked about dropped boxes, and folders about labels without image.
+        dataset: any data set; those on disk are also asked about dropped boxes, and folders about
+            labels without image.
         progress: show a bar.
         max_overview: length of ``Report.examples``.
     """
@@ -120,7 +124,8 @@ def check_dataset(
 
 
 def check_sample(sample: Sample, tasks: Sequence[TaskSpec]) -> None:
-    """Whether a sample keeps the contracts of ``visionmtl.types``; ``FolderDataset`` sees to it, other classes may not.
+    """Whether a sample keeps the contracts of ``visionmtl.types``; ``FolderDataset`` sees to it,
+    other classes may not.
 
     Raises:
         ValueError: the first fault found.
@@ -143,12 +148,14 @@ def check_sample(sample: Sample, tasks: Sequence[TaskSpec]) -> None:
 def overview(
     dataset: MultiTaskDataset, path: Path | str, indices: Sequence[int] | None = None
 ) -> None:
-    """Writes a picture of a few samples: one row each, the image and then every task, in task order.
+    """Writes a picture of a few samples: one row each, the image and then every task, in task
+    order.
 
     Args:
         dataset: any data set.
         path: the file to write; the suffix gives the format.
-        indices: the samples, ``Report.examples`` for instance; six by default, spread over the data set.
+        indices: the samples, ``Report.examples`` for instance; six by default, spread over the data
+            set.
 
     Raises:
         ValueError: there is no sample, or the picture cannot be written.
@@ -181,7 +188,8 @@ def find_overlap(
 ) -> list[tuple[str, str]]:
     """What two splits share: pairs of an id of ``a`` and the reason.
 
-    Ids, but of packings that number each split from 0, and, in the folder format, image files with the same bytes.
+    Ids, but of packings that number each split from 0, and, in the folder format, image files with
+    the same bytes.
     """
     of_b = {b.sample_id(i) for i in range(len(b))}
     if isinstance(a, PackedDataset) and a.image_file(a.sample_id(0)) is None:

@@ -29,7 +29,8 @@ from visionmtl.zoo.load import load_model
 def evaluation_data(
     model: str, config: str | None, root: str | None, split: str
 ) -> MultiTaskDataset:
-    """The data set to evaluate on: ``root`` and ``split``, or a config's validation split, or that of the run itself.
+    """The data set to evaluate on: ``root`` and ``split``, or a config's validation split, or that
+    of the run itself.
 
     Raises:
         ValueError: neither is given and ``model`` is no run folder, or both are.
@@ -60,7 +61,8 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Evaluate a model on every sample, print a table, write JSON.
 
-    Tasks are matched by name, classes by name within them; depth is evaluated within the data set's range.
+    Tasks are matched by name, classes by name within them; depth is evaluated within the data set's
+    range.
 
     Raises:
         ValueError: no such model, or tasks and classes that do not match.

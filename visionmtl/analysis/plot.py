@@ -1,4 +1,6 @@
-"""A run in one picture, from its metrics.jsonl: losses, validation, weights, gradients and their conflicts."""
+"""A run in one picture, from its metrics.jsonl: losses, validation, weights, gradients and their
+conflicts.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,8 @@ def draw_run(folder: Path) -> bytes:
 
 
 def series(records: Sequence[Record], key: str) -> Series:
-    """The lines of one key of the records: one for each name, or one called ``key`` where it holds a number.
+    """The lines of one key of the records: one for each name, or one called ``key`` where it holds
+    a number.
 
     A null, which stands for a value that was not defined, is NaN: a gap in the line.
     """
@@ -204,7 +207,9 @@ def _png(name: str, panels: Sequence[Panel], cosines: Series) -> bytes:
 
 
 class _Colours(dict[str, str]):
-    """A colour for every name, in the order in which they are asked for: a task has the same one in every panel."""
+    """A colour for every name, in the order in which they are asked for: a task has the same one in
+    every panel.
+    """
 
     def __missing__(self, name: str) -> str:
         return self.setdefault(name, f"C{len(self) % 10}")

@@ -12,14 +12,16 @@ from visionmtl.balancing.quadratic import unit_gramian
 
 
 class AlignedMTL(GradientBalancer):
-    """The mean of the gradients after their principal components were all scaled to the smallest singular value.
+    """The mean of the gradients after their principal components were all scaled to the smallest
+    singular value.
 
-    Senushkin et al. 2023, https://arxiv.org/abs/2305.19000, Algorithm 1: with the non-zero eigenvalues and eigenvectors
-    of the Gramian, ``w = sqrt(l_min) V diag(l) ** -0.5 V' p``, here with equal preferences p = 1 / T (with p = 1, as in
-    the authors' code, all weights are T times as large). Weights may be negative. With a zero Gramian they are 1 / T.
+    Senushkin et al. 2023, https://arxiv.org/abs/2305.19000, Algorithm 1: with the non-zero
+    eigenvalues and eigenvectors of the Gramian, ``w = sqrt(l_min) V diag(l) ** -0.5 V' p``, here
+    with equal preferences p = 1 / T (with p = 1, as in the authors' code, all weights are T times
+    as large). Weights may be negative. With a zero Gramian they are 1 / T.
 
-    How many eigenvalues count as non-zero is decided on the cosines of the gradients, so that a task with a short
-    gradient is not taken for a linearly dependent one. There is no state.
+    How many eigenvalues count as non-zero is decided on the cosines of the gradients, so that a
+    task with a short gradient is not taken for a linearly dependent one. There is no state.
     """
 
     def forward(

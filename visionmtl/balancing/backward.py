@@ -1,15 +1,19 @@
-"""The gradients of all tasks and their balanced sum in ``.grad``: the one place here that knows autograd.
+"""The gradients of all tasks and their balanced sum in ``.grad``: the one place here that knows
+autograd.
 
-The network is cut at the pyramids, where every task gets leaves of its own. One backward pass of the sum of the losses
-then leaves the raw gradient of each head in its parameters and the gradient of each task at its leaves. What is behind
-the cut is reached from there, in one of two scopes:
+The network is cut at the pyramids, where every task gets leaves of its own. One backward pass of
+the sum of the losses then leaves the raw gradient of each head in its parameters and the gradient
+of each task at its leaves. What is behind the cut is reached from there, in one of two scopes:
 
-- ``parameters``: a backward pass per task gives its gradient of all shared parameters, a row of the jacobian (T, P).
-  The methods are defined so. Parameters of the trunk that only one task reads keep their raw gradient.
-- ``features``: the gradients at the shared pyramid are balanced, as if the maps were the parameters; one backward pass
-  of their weighted sum goes through the trunk, all of it. For hard sharing, where all tasks read the same maps.
+- ``parameters``: a backward pass per task gives its gradient of all shared parameters, a row of the
+  jacobian (T, P). The methods are defined so. Parameters of the trunk that only one task reads keep
+  their raw gradient.
+- ``features``: the gradients at the shared pyramid are balanced, as if the maps were the
+  parameters; one backward pass of their weighted sum goes through the trunk, all of it. For hard
+  sharing, where all tasks read the same maps.
 
-Gradients of micro-batches and processes are summed before they are balanced, once per optimiser step.
+Gradients of micro-batches and processes are summed before they are balanced, once per optimiser
+step.
 """
 
 from __future__ import annotations
@@ -33,7 +37,9 @@ Scope = Literal["parameters", "features"]
 
 
 def cut(pyramids: Pyramids) -> dict[str, Pyramid]:
-    """Leaves with the values of the maps; a map that several tasks read has one for each of them."""
+    """Leaves with the values of the maps; a map that several tasks read has one for each of
+    them.
+    """
     return {
         task: [x.detach().requires_grad_() for x in pyramid] for task, pyramid in pyramids.items()
     }
@@ -64,7 +70,9 @@ class Partition:
 
 
 class TaskGradients(Protocol):
-    """The task gradients of one optimiser step: ``add`` every micro-batch, then ``gramian``, then ``write``."""
+    """The task gradients of one optimiser step: ``add`` every micro-batch, then ``gramian``, then
+    ``write``.
+    """
 
     def add(self, pyramids: Pyramids, leaves: Pyramids, annotated: Sequence[bool]) -> None:
         """Take a micro-batch whose losses have gone backward to the ``leaves``.
@@ -76,7 +84,9 @@ class TaskGradients(Protocol):
         """
 
     def gramian(self) -> Tensor | None:
-        """(R, R) of the R present tasks, at least float32, over all micro-batches and processes; None if not due."""
+        """(R, R) of the R present tasks, at least float32, over all micro-batches and processes;
+        None if not due.
+        """
 
     def write(self, shared: Tensor, own: Tensor) -> None:
         """Put the gradient of the step into ``.grad`` and free what led to it.
@@ -94,7 +104,8 @@ class CutGradients:
         partition: of the network.
         present: per task, whether the step has truth for it.
         sum_: over the processes.
-        scope: ``features``: the whole trunk has the weights of what is shared; ``parameters``: only shared parameters.
+        scope: ``features``: the whole trunk has the weights of what is shared; ``parameters``: only
+            shared parameters.
         with_gramian: whether there is to be a Gramian.
     """
 
@@ -248,7 +259,9 @@ class Balance(nn.Module):
         self.register_buffer("gramian", self.weights.new_full((num_tasks, num_tasks), torch.nan))
 
     def start(self, present: Sequence[bool], step: int) -> TaskGradients:
-        """What collects the gradients of the step after ``step`` finished ones; there is a Gramian if it is due."""
+        """What collects the gradients of the step after ``step`` finished ones; there is a Gramian
+        if it is due.
+        """
         due = step % self.every == 0 and any(present)
         if due and self.scope == "parameters":
             return JacobianGradients(self.partition, present, self._sum)
@@ -294,7 +307,8 @@ def _read(maps: Pyramid, leaves: Pyramid) -> list[tuple[Tensor, Tensor]]:
 def _weighted(
     entries: Iterable[tuple[int, Tensor, Tensor]], weights: Tensor
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The maps, each once, and the weighted sum of the gradients that tasks have there, rounded to bfloat16 only once.
+    """The maps, each once, and the weighted sum of the gradients that tasks have there, rounded to
+    bfloat16 only once.
 
     Args:
         entries: task, map, and the gradient of the task at the map.
@@ -318,7 +332,9 @@ def _dots(leaves: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _spread(rows: Tensor, present: Sequence[bool], rest: Tensor) -> Tensor:
-    """The inverse of ``present_rows``: (T, ...) with ``rest`` (T, ...) where a task is not present."""
+    """The inverse of ``present_rows``: (T, ...) with ``rest`` (T, ...) where a task is not
+    present.
+    """
     found = iter(rows.unbind())
     return torch.stack(
         [next(found) if here else other for here, other in zip(present, rest.unbind(), strict=True)]

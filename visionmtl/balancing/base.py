@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 
 class GradientBalancer(nn.Module):
-    """Turns the Gramian of T task gradients into T weights; the direction of the step is sum_t w_t g_t.
+    """Turns the Gramian of T task gradients into T weights; the direction of the step is sum_t w_t
+    g_t.
 
-    A balancer knows neither parameters nor model. What it remembers from step to step is in its ``state_dict``.
+    A balancer knows neither parameters nor model. What it remembers from step to step is in its
+    ``state_dict``.
     """
 
     def __init__(self) -> None:  # nn.Module would take any options
@@ -26,9 +28,12 @@ class GradientBalancer(nn.Module):
         """The weights.
 
         Args:
-            gramian: (T, T), ``gramian[i, j] = <g_i, g_j>``, of the tasks that the step has truth for; finite.
-            generator: source of random choices, on the CPU; None is torch's own. Equal on all processes.
-            tasks: which of the run's tasks the rows are; None means 0..T-1. Only methods with a memory read it.
+            gramian: (T, T), ``gramian[i, j] = <g_i, g_j>``, of the tasks that the step has truth
+                for; finite.
+            generator: source of random choices, on the CPU; None is torch's own. Equal on all
+                processes.
+            tasks: which of the run's tasks the rows are; None means 0..T-1. Only methods with a
+                memory read it.
 
         Returns:
             (T,), of the Gramian's type and device.

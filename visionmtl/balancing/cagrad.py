@@ -15,17 +15,19 @@ from visionmtl.balancing.simplex import affine_weights, min_norm_weights
 class CAGrad(GradientBalancer):
     """CAGrad: the direction near the mean gradient g_0 that serves the worst-served task best.
 
-    max_d min_t <g_t, d> with |d - g_0| <= c |g_0|. Its dual is min_w <g_w, g_0> + r |g_w| over the simplex, with
-    g_w = sum_t w_t g_t and r = c |g_0|; then d = g_0 + r g_w / |g_w| (Section 3.1 and Algorithm 1 of
-    https://arxiv.org/abs/2110.14048). The weights are 1 / T + r w_t / |g_w|, without a rescaling. A single
-    task gets weight exactly 1, plain backpropagation, instead of the formula's 1 + c.
+    max_d min_t <g_t, d> with |d - g_0| <= c |g_0|. Its dual is min_w <g_w, g_0> + r |g_w| over the
+    simplex, with g_w = sum_t w_t g_t and r = c |g_0|; then d = g_0 + r g_w / |g_w| (Section 3.1 and
+    Algorithm 1 of https://arxiv.org/abs/2110.14048). The weights are 1 / T + r w_t / |g_w|, without
+    a rescaling. A single task gets weight exactly 1, plain backpropagation, instead of the
+    formula's 1 + c.
 
-    Where g_w is zero to the Gramian's precision d is not determined by w; it is then the mean g_0, which lies in the
-    ball and keeps the paper's convergence to the minimum of the mean loss (TorchJD stops there with d = 0).
+    Where g_w is zero to the Gramian's precision d is not determined by w; it is then the mean g_0,
+    which lies in the ball and keeps the paper's convergence to the minimum of the mean loss
+    (TorchJD stops there with d = 0).
 
     Args:
-        c: radius of the ball relative to |g_0|, in [0, 1); 0 is the mean gradient. The default is the authors' choice
-            for NYUv2.
+        c: radius of the ball relative to |g_0|, in [0, 1); 0 is the mean gradient. The default is
+            the authors' choice for NYUv2.
 
     Raises:
         ValueError: ``c`` outside [0, 1).
@@ -56,9 +58,10 @@ class CAGrad(GradientBalancer):
 def _dual_weights(gramian: Tensor, radius: float) -> Tensor:
     """The w of the simplex (T,) that minimises <g_w, g_0> + radius |g_w|.
 
-    As |g_w| = min_s (|g_w|^2 / s + s radius^2) / (2 radius) at s = |g_w| / radius, w is for the right s the min-norm
-    point of the gradients g_t + s g_0. |g_w| / s falls with s, so that s is found by a bracketed search. While the
-    support stays the same, |g_w|^2 = a + b s^2 with a that of the affine hull, which gives s in closed form.
+    As |g_w| = min_s (|g_w|^2 / s + s radius^2) / (2 radius) at s = |g_w| / radius, w is for the
+    right s the min-norm point of the gradients g_t + s g_0. |g_w| / s falls with s, so that s is
+    found by a bracketed search. While the support stays the same, |g_w|^2 = a + b s^2 with a that
+    of the affine hull, which gives s in closed form.
     """
     cross = gramian.mean(1)
     low, high, scale = 0.0, math.inf, 1.0
@@ -80,7 +83,9 @@ def _dual_weights(gramian: Tensor, radius: float) -> Tensor:
 
 
 def _length(gramian: Tensor, weights: Tensor, dtype: torch.dtype) -> float:
-    """|sum_t w_t g_t|, 0 where it is lost in the rounding errors of a Gramian that was computed in ``dtype``."""
+    """|sum_t w_t g_t|, 0 where it is lost in the rounding errors of a Gramian that was computed in
+    ``dtype``.
+    """
     square = (weights @ gramian @ weights).item()
     parts = (weights.abs() @ gramian.diagonal().clamp(min=0).sqrt()).item()
     return math.sqrt(square) if square > len(weights) * torch.finfo(dtype).eps * parts**2 else 0.0

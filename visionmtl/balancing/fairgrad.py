@@ -14,18 +14,21 @@ from visionmtl.balancing.quadratic import solve_power
 class FairGrad(GradientBalancer):
     """Alpha-fair gains: the w > 0 with ``G w = w ** (-1 / alpha)``, elementwise.
 
-    Ban & Ji 2024, https://arxiv.org/abs/2402.15638, equation 4: the direction with the largest total alpha-fair utility
-    of the gains <g_t, d>. The larger alpha, the more it favours the task that gains least. Solved to float64 precision
-    (see ``solve_power``, also for singular Gramians), so there is no state.
+    Ban & Ji 2024, https://arxiv.org/abs/2402.15638, equation 4: the direction with the largest
+    total alpha-fair utility of the gains <g_t, d>. The larger alpha, the more it favours the task
+    that gains least. Solved to float64 precision (see ``solve_power``, also for singular Gramians),
+    so there is no state.
 
     As in the paper the direction is not normalised: where all gradients are s times as long, it is
-    ``s ** ((1 - alpha) / (1 + alpha))`` times as long. For alpha > 1 short gradients give long directions.
+    ``s ** ((1 - alpha) / (1 + alpha))`` times as long. For alpha > 1 short gradients give long
+    directions.
 
-    A single task gets weight exactly 1, plain backpropagation, instead of the formula's power of its norm.
+    A single task gets weight exactly 1, plain backpropagation, instead of the formula's power of
+    its norm.
 
     Args:
-        alpha: between 0.5 and 10; 1 is proportional fairness, the direction of Nash-MTL. The authors tune it per data
-            set; 2 in the runs they published.
+        alpha: between 0.5 and 10; 1 is proportional fairness, the direction of Nash-MTL. The
+            authors tune it per data set; 2 in the runs they published.
 
     Raises:
         ValueError: ``alpha`` is outside that range.

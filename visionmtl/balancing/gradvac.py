@@ -16,19 +16,22 @@ LARGEST_TARGET = 0.98
 
 
 class GradVac(GradientBalancer):
-    """GradVac: PCGrad with a target cosine per pair of tasks in place of 0; the targets follow what was seen.
+    """GradVac: PCGrad with a target cosine per pair of tasks in place of 0; the targets follow what
+    was seen.
 
-    g_i' starts as g_i and meets the unmodified g_j, j != i, in a random order of its own. Where their cosine phi lies
-    below the pair's target t, g_i' += |g_i'| (t sqrt(1 - phi^2) - phi sqrt(1 - t^2)) / (|g_j| sqrt(1 - t^2)) g_j, which
-    makes it t; then t += beta (phi - t). Targets start at 0, so that the first step is PCGrad. The result is
+    g_i' starts as g_i and meets the unmodified g_j, j != i, in a random order of its own. Where
+    their cosine phi lies below the pair's target t, g_i' += |g_i'| (t sqrt(1 - phi^2) - phi sqrt(1
+    - t^2)) / (|g_j| sqrt(1 - t^2)) g_j, which makes it t; then t += beta (phi - t). Targets start
+      at 0, so that the first step is PCGrad. The result is
     sum_i g_i' (Section 4 of https://arxiv.org/abs/2010.05874, over all shared parameters at once).
 
-    Pairs without a cosine (a zero gradient) are passed over, their target stays. Targets act as if |t| were at most
-    0.98 (11 degrees): a correction then makes g_i' at most 5 times as long. Pairs that were parallel for long and then
+    Pairs without a cosine (a zero gradient) are passed over, their target stays. Targets act as if
+    |t| were at most 0.98 (11 degrees): a correction then makes g_i' at most 5 times as long. Pairs that were parallel for long and then
     are not would otherwise have near infinite weights, which multiply from one g_j to the next.
 
     Args:
-        beta: share of the new cosine in the running mean, in [0, 1]; 0 is PCGrad, the default is that of TorchJD.
+        beta: share of the new cosine in the running mean, in [0, 1]; 0 is PCGrad, the default is
+            that of TorchJD.
 
     Raises:
         ValueError: ``beta`` outside [0, 1].

@@ -11,15 +11,17 @@ from visionmtl.balancing.base import GradientBalancer
 
 
 class IMTLG(GradientBalancer):
-    """IMTL-G: the weighted sum g of the task gradients that has the same projection <g, g_t> / |g_t| on all of them.
+    """IMTL-G: the weighted sum g of the task gradients that has the same projection <g, g_t> /
+    |g_t| on all of them.
 
-    With sum_t w_t = 1 (Section 3.1 of https://openreview.net/forum?id=IMPnRXEWpvr); weights may be negative, and are
-    large where they nearly cancel. For two tasks w ~ (|g_2|, |g_1|). Dependent gradients, such as opposite ones, may
-    leave only g = 0; TorchJD then takes the least-squares direction, which is no limit of the paper's.
+    With sum_t w_t = 1 (Section 3.1 of https://openreview.net/forum?id=IMPnRXEWpvr); weights may be
+    negative, and are large where they nearly cancel. For two tasks w ~ (|g_2|, |g_1|). Dependent
+    gradients, such as opposite ones, may leave only g = 0; TorchJD then takes the least-squares
+    direction, which is no limit of the paper's.
 
-    Where the paper divides by zero: of several solutions the one with small parts w_t g_t is taken, and the
-    least-squares one where there is none; a zero gradient gets weight 0; where the weights cannot be scaled to the
-    sum 1 (no gradient at all, or their sum is 0) all are 1 / T.
+    Where the paper divides by zero: of several solutions the one with small parts w_t g_t is taken,
+    and the least-squares one where there is none; a zero gradient gets weight 0; where the weights
+    cannot be scaled to the sum 1 (no gradient at all, or their sum is 0) all are 1 / T.
     """
 
     def forward(
@@ -33,7 +35,8 @@ class IMTLG(GradientBalancer):
         lengths = gram.diagonal().clamp(min=0).sqrt()
         present = lengths > 0
         inverse = torch.where(present, 1 / lengths, 0.0)
-        # Unknown are the lengths u_t of the parts w_t g_t and the projection p: cosines @ u = p, sum_t u_t / |g_t| = 1.
+        # Unknown are the lengths u_t of the parts w_t g_t and the projection p: cosines @ u = p,
+        # sum_t u_t / |g_t| = 1.
         system = gram.new_zeros(num_tasks + 1, num_tasks + 1)
         system[:-1, :-1] = inverse[:, None] * gram * inverse
         system.diagonal()[:-1] = 1.0

@@ -11,7 +11,9 @@ from visionmtl.balancing.base import GradientBalancer
 
 
 def in_double(gramian: Tensor) -> Tensor:
-    """The Gramian in float64, on its own device where that knows the type, else (MPS) on the CPU."""
+    """The Gramian in float64, on its own device where that knows the type, else (MPS) on the
+    CPU.
+    """
     return (gramian.cpu() if gramian.device.type == "mps" else gramian).double()
 
 
@@ -24,11 +26,13 @@ def visiting_orders(num_tasks: int, generator: torch.Generator | None) -> Tensor
 
 
 class PCGrad(GradientBalancer):
-    """PCGrad: each task's gradient, in turn against the others, loses the part that opposes them; their sum.
+    """PCGrad: each task's gradient, in turn against the others, loses the part that opposes them;
+    their sum.
 
-    g_i' starts as g_i and meets the unmodified g_j, j != i, in a random order of its own: where <g_i', g_j> < 0,
-    g_i' -= <g_i', g_j> / |g_j|^2 g_j. The result is sum_i g_i' (Algorithm 1 of https://arxiv.org/abs/2001.06782): the
-    plain sum where no two gradients conflict. Zero gradients are passed over.
+    g_i' starts as g_i and meets the unmodified g_j, j != i, in a random order of its own: where
+    <g_i', g_j> < 0, g_i' -= <g_i', g_j> / |g_j|^2 g_j. The result is sum_i g_i' (Algorithm 1 of
+    https://arxiv.org/abs/2001.06782): the plain sum where no two gradients conflict. Zero gradients
+    are passed over.
     """
 
     def forward(

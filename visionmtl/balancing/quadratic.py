@@ -1,4 +1,6 @@
-"""The small convex problems behind the balancers, solved in float64 on the CPU; nothing here keeps a state."""
+"""The small convex problems behind the balancers, solved in float64 on the CPU; nothing here keeps
+a state.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +32,21 @@ def unit_gramian(gramian: Tensor) -> tuple[Tensor, Tensor]:
 def solve_power(gramian: Tensor, power: float) -> Tensor:
     """The w > 0 with ``G w = w ** -power``, elementwise.
 
-    It minimises the strictly convex ``w'Gw / 2 - sum_t u(w_t)`` with ``u'(w) = w ** -power``; found by a damped Newton
-    method. In units of the solution for orthogonal gradients, ``w_t = |g_t| ** (-2 / (1 + power)) x_t``, the problem
-    reads ``Q x = k x ** -power`` with ``k`` the diagonal of Q: the scales of the tasks cost no precision.
+    It minimises the strictly convex ``w'Gw / 2 - sum_t u(w_t)`` with ``u'(w) = w ** -power``; found
+    by a damped Newton method. In units of the solution for orthogonal gradients,
+    ``w_t = |g_t| ** (-2 / (1 + power)) x_t``, the problem reads ``Q x = k x ** -power`` with ``k``
+    the diagonal of Q: the scales of the tasks cost no precision.
 
-    Where some non-negative combination of the gradients is zero (opposite gradients) there is no solution. Eigenvalues
-    of the cosines are therefore raised to 1e-8 (float32: T * 1e-7, below which they are rounding noise); this bounds
-    the weights, and leaves them unchanged where the cosines are better conditioned. A zero gradient counts as a unit
-    gradient that is orthogonal to all others: its weight, which moves nothing, is 1.
+    Where some non-negative combination of the gradients is zero (opposite gradients) there is no
+    solution. Eigenvalues of the cosines are therefore raised to 1e-8 (float32: T * 1e-7, below
+    which they are rounding noise); this bounds the weights, and leaves them unchanged where the
+    cosines are better conditioned. A zero gradient counts as a unit gradient that is orthogonal to
+    all others: its weight, which moves nothing, is 1.
 
     Args:
         gramian: (T, T) on the CPU, finite.
-        power: between 0.1 and 2; beyond, float64 is too coarse for gradients of very different norms.
+        power: between 0.1 and 2; beyond, float64 is too coarse for gradients of very different
+            norms.
 
     Returns:
         (T,) float64, positive.
@@ -57,14 +62,16 @@ def solve_power(gramian: Tensor, power: float) -> Tensor:
     )  # the minimiser along (1, ..., 1)
     identity = torch.eye(len(root), dtype=torch.float64)
     for _ in range(_MAX_NEWTON_STEPS):
-        # Newton in relative changes of x, rows and columns scaled so that the second term of the Hessian is power * 1.
+        # Newton in relative changes of x, rows and columns scaled so that the second term of the
+        # Hessian is power * 1.
         slope = (diagonal * x ** (1 - power)).sqrt()
         scaled = x / slope
         hessian = matrix * scaled * scaled[:, None] + power * identity
         change = torch.linalg.solve(hessian, slope - scaled * (matrix @ x)) / slope
         size = change.abs().max()
-        # With this damping the Hessian along the step stays below (1 + (power + 1) * size) times the one at x, so every
-        # step lowers the objective and keeps x > 0, and near the solution the steps become full ones.
+        # With this damping the Hessian along the step stays below (1 + (power + 1) * size) times
+        # the one at x, so every step lowers the objective and keeps x > 0, and near the solution
+        # the steps become full ones.
         x = x * (1 + change / (1 + (power + 1) * size))
         if size < 1e-6:  # quadratic convergence: the error is now its square
             break
@@ -73,7 +80,8 @@ def solve_power(gramian: Tensor, power: float) -> Tensor:
 
 
 def minimise_nonnegative(matrix: Tensor, linear: Tensor) -> Tensor:
-    """The y >= 0 that minimises ``y'My / 2 + c'y``, by principal pivoting (Murty 1974), which is finite.
+    """The y >= 0 that minimises ``y'My / 2 + c'y``, by principal pivoting (Murty 1974), which is
+    finite.
 
     Args:
         matrix: M, (T, T), float64, positive definite, with entries of order 1.

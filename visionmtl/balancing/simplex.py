@@ -1,4 +1,6 @@
-"""The shortest vector that some gradients span, by their Gramian: exact active-set solvers for few tasks."""
+"""The shortest vector that some gradients span, by their Gramian: exact active-set solvers for few
+tasks.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,13 @@ def affine_weights(gramian: Tensor, support: Tensor) -> Tensor:
         support: (T,) bool, the tasks that may have a weight; at least one.
 
     Returns:
-        (T,), 0 outside the support. Of several solutions (affinely dependent gradients) the one that solves the scaled
-        system with the smallest norm.
+        (T,), 0 outside the support. Of several solutions (affinely dependent gradients) the one
+        that solves the scaled system with the smallest norm.
     """
     block = gramian[support][:, support]
-    # Adding any s > 0 to all entries (a further coordinate sqrt(s) for all gradients) makes the system regular and
-    # keeps the solution up to its scale. The smallest square length and a unit diagonal keep small gradients visible.
+    # Adding any s > 0 to all entries (a further coordinate sqrt(s) for all gradients) makes the
+    # system regular and keeps the solution up to its scale. The smallest square length and a unit
+    # diagonal keep small gradients visible.
     smallest = block.diagonal().min()
     system = block + torch.where(smallest > 0, smallest, 1.0)
     scale = system.diagonal().rsqrt()
@@ -34,8 +37,9 @@ def affine_weights(gramian: Tensor, support: Tensor) -> Tensor:
 def min_norm_weights(gramian: Tensor) -> Tensor:
     """Weights of the shortest sum_t w_t g_t with w >= 0 and sum_t w_t = 1.
 
-    Wolfe's algorithm (Finding the nearest point in a polytope, https://doi.org/10.1007/BF01580381): from the shortest
-    gradient on, the gradient that shortens the point most joins the support, on which the problem is solved exactly.
+    Wolfe's algorithm (Finding the nearest point in a polytope, https://doi.org/10.1007/BF01580381):
+    from the shortest gradient on, the gradient that shortens the point most joins the support, on
+    which the problem is solved exactly.
 
     Args:
         gramian: (T, T), float64, on the CPU.
@@ -62,7 +66,9 @@ def min_norm_weights(gramian: Tensor) -> Tensor:
 
 
 def _solve_from(gramian: Tensor, weights: Tensor, entering: Tensor) -> Tensor:
-    """The minimiser on the support of ``weights`` and ``entering``, less what falls to 0 on the straight way there."""
+    """The minimiser on the support of ``weights`` and ``entering``, less what falls to 0 on the
+    straight way there.
+    """
     support = weights > 0
     support[entering] = True
     target = affine_weights(gramian, support)

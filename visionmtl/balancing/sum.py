@@ -11,7 +11,9 @@ from visionmtl.balancing.base import GradientBalancer
 
 
 class Sum(GradientBalancer):
-    """Weight 1 for every task: the gradient of the sum of the losses, the control of every comparison."""
+    """Weight 1 for every task: the gradient of the sum of the losses, the control of every
+    comparison.
+    """
 
     def forward(
         self,

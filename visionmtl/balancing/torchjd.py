@@ -24,17 +24,19 @@ _ROW_COUNTERS = (
 class TorchJDBalancer(GradientBalancer):
     """A weighting of TorchJD (https://torchjd.org, version 0.18 or later), by name.
 
-    The weighting sees the Gramian on the CPU, in its own precision. Its random choices follow ``generator``, if one is
-    given. What it remembers between steps (GradVac, PCD) is in the extra state; it starts anew when the step has truth
-    for other tasks than the step before, as TorchJD knows rows, not tasks.
+    The weighting sees the Gramian on the CPU, in its own precision. Its random choices follow
+    ``generator``, if one is given. What it remembers between steps (GradVac, PCD) is in the extra
+    state; it starts anew when the step has truth for other tasks than the step before, as TorchJD
+    knows rows, not tasks.
 
     Args:
         name: for example ``UPGrad`` or ``UPGradWeighting``.
         options: of the weighting's constructor; a list of numbers becomes a tensor.
 
     Raises:
-        ValueError: TorchJD or a package that the weighting needs is not installed; a name that is unknown or of a
-            method that needs more than one batch's Gramian; options that the weighting refuses.
+        ValueError: TorchJD or a package that the weighting needs is not installed; a name that is
+            unknown or of a method that needs more than one batch's Gramian; options that the
+            weighting refuses.
     """
 
     def __init__(self, *, name: str, **options: Any) -> None:
@@ -62,7 +64,8 @@ class TorchJDBalancer(GradientBalancer):
             weighting = getattr(module, f"{short}Weighting")(**values)
         except (ImportError, TypeError, ValueError) as error:
             raise ValueError(f"TorchJD weighting {name!r}: {error}") from error
-        # In a tuple: as a child, its buffers, which are None until the first step, could not be loaded.
+        # In a tuple: as a child, its buffers, which are None until the first step, could not be
+        # loaded.
         self._held = (weighting,)
         self._tasks: list[int] = []
 
@@ -104,7 +107,9 @@ class TorchJDBalancer(GradientBalancer):
 
 @contextmanager
 def _as_global(generator: torch.Generator) -> Iterator[None]:
-    """Torch's global CPU source of random numbers is ``generator`` inside, and is restored after."""
+    """Torch's global CPU source of random numbers is ``generator`` inside, and is restored
+    after.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator.get_state())
         yield
@@ -112,7 +117,9 @@ def _as_global(generator: torch.Generator) -> Iterator[None]:
 
 
 def gramian_weightings(module: ModuleType) -> list[str]:
-    """Names, without ``Weighting``, of the classes in ``torchjd.aggregation`` that work on the Gramian of one batch."""
+    """Names, without ``Weighting``, of the classes in ``torchjd.aggregation`` that work on the
+    Gramian of one batch.
+    """
     classes = {name: value for name, value in vars(module).items() if isinstance(value, type)}
     aggregators = {
         name

@@ -13,16 +13,17 @@ from visionmtl.balancing.quadratic import minimise_nonnegative
 
 
 class UPGrad(GradientBalancer):
-    """The mean of the gradients, each projected onto the dual cone {d : <g_t, d> >= 0 for all t} first.
+    """The mean of the gradients, each projected onto the dual cone {d : <g_t, d> >= 0 for all t}
+    first.
 
-    Quinton & Rey 2024, https://arxiv.org/abs/2406.16232, Proposition 1: the projection of g_i is ``sum_t v_t g_t`` with
-    the v that minimises ``v'Gv`` over ``v >= e_i``. No task gets worse to first order; without conflict all weights are
-    1 / T. There is no state.
+    Quinton & Rey 2024, https://arxiv.org/abs/2406.16232, Proposition 1: the projection of g_i is
+    ``sum_t v_t g_t`` with the v that minimises ``v'Gv`` over ``v >= e_i``. No task gets worse to
+    first order; without conflict all weights are 1 / T. There is no state.
 
-    G is divided by its trace and ``reg_eps`` is added to its diagonal, as in the authors' TorchJD, which makes the
-    weights unique and bounded. The price: gradients whose squared norm is below ``reg_eps`` of the sum may still
-    conflict with the result. TorchJD's ``norm_eps``, below which it skips the projection, is left out: here the weights
-    do not depend on the scale of the losses.
+    G is divided by its trace and ``reg_eps`` is added to its diagonal, as in the authors' TorchJD,
+    which makes the weights unique and bounded. The price: gradients whose squared norm is below
+    ``reg_eps`` of the sum may still conflict with the result. TorchJD's ``norm_eps``, below which
+    it skips the projection, is left out: here the weights do not depend on the scale of the losses.
 
     Args:
         reg_eps: added to the diagonal of the Gramian of unit trace.

@@ -1,8 +1,10 @@
-"""The command line: ``visionmtl train|eval|predict|check-data|convert-data|benchmark|compare|inspect|plot|zoo``.
+"""The command line:
+``visionmtl train|eval|predict|check-data|convert-data|benchmark|compare|inspect|plot|zoo``.
 
 The scripts in ``tools/`` are the same.
 
-Exit codes: 0 done; 1 a run that failed, or data that is wrong; 2 a usage mistake; 128 + signal after an interruption.
+Exit codes: 0 done; 1 a run that failed, or data that is wrong; 2 a usage mistake; 128 + signal
+after an interruption.
 """
 
 from __future__ import annotations
@@ -304,7 +306,9 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_data(arguments: argparse.Namespace) -> int:
-    """Read a whole data set, report counts, ranges and every bad file; exit code 1 if there is any."""
+    """Read a whole data set, report counts, ranges and every bad file; exit code 1 if there is
+    any.
+    """
     from rich.console import Console
 
     from visionmtl._console import say

@@ -69,7 +69,9 @@ SetName = Annotated[
 
 
 class TransformsConfig(Section):
-    """Steps applied to image and targets together, in order: mappings with a ``type`` and its options."""
+    """Steps applied to image and targets together, in order: mappings with a ``type`` and its
+    options.
+    """
 
     train: list[TransformStep] = Field(default=[], description="steps for training samples")
     val: list[TransformStep] = Field(default=[], description="steps for validation samples")

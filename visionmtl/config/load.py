@@ -1,6 +1,7 @@
 """Reads, overrides, writes and compares configs; every mistake of the user becomes one line.
 
-YAML text -> plain values (``visionmtl._yaml``) -> ``a.b=c`` overrides (OmegaConf) -> ``Config`` (pydantic).
+YAML text -> plain values (``visionmtl._yaml``) -> ``a.b=c`` overrides (OmegaConf) -> ``Config``
+(pydantic).
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _MISSING = object()
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     """Read a config file and apply ``a.b=c`` overrides.
 
-    An override sets its key to exactly its value, read as YAML; a mapping replaces the mapping of the file.
+    An override sets its key to exactly its value, read as YAML; a mapping replaces the mapping of
+    the file.
 
     Raises:
         ConfigError: unreadable file, YAML that is not plain, a key or a value outside the schema.
@@ -51,7 +53,9 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(text: str, source: str = "config", overrides: Sequence[str] = ()) -> Config:
-    """``load_config`` for text that is already in memory; ``source`` is the name used in messages."""
+    """``load_config`` for text that is already in memory; ``source`` is the name used in
+    messages.
+    """
     return _validated(parse_yaml(text, source), source, overrides)
 
 
@@ -68,12 +72,16 @@ def _validated(values: Any, source: str, overrides: Sequence[str]) -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """The complete config as YAML, in the order of the schema; ``parse_config`` gives back an equal config."""
+    """The complete config as YAML, in the order of the schema; ``parse_config`` gives back an equal
+    config.
+    """
     return dump_yaml(config.model_dump(mode="json"))
 
 
 def config_differences(a: Config, b: Config, allow: Iterable[str] = ()) -> list[str]:
-    """Lines ``key: old -> new`` for the dotted keys that differ; a key in ``allow`` covers its children."""
+    """Lines ``key: old -> new`` for the dotted keys that differ; a key in ``allow`` covers its
+    children.
+    """
     allowed = tuple(allow)
 
     def compare(key: str, old: Any, new: Any) -> Iterator[str]:
@@ -166,7 +174,8 @@ def _explain(error: ErrorDetails) -> tuple[str, str]:
 def _locate(loc: tuple[int | str, ...]) -> tuple[list[str], list[type[Section]]]:
     """The keys of a pydantic location and the sections that may stand there.
 
-    Inside a union pydantic adds the chosen ``type`` to the location; the user's file has no such key.
+    Inside a union pydantic adds the chosen ``type`` to the location; the user's file has no such
+    key.
     """
     keys: list[str] = []
     sections: list[type[Section]] = [Config]

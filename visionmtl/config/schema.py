@@ -1,7 +1,8 @@
 """The schema of a run: every key, its default and its range.
 
-Reading files and writing error messages is the work of ``visionmtl.config.load``. What is checked here needs no model
-and no data; names and options of losses, heads, backbones and optimisers are checked where these are built.
+Reading files and writing error messages is the work of ``visionmtl.config.load``. What is checked
+here needs no model and no data; names and options of losses, heads, backbones and optimisers are
+checked where these are built.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class CrossStitchConfig(Section):
 
 
 class NDDRConfig(Section):
-    """A backbone and decoder per task, and 1x1 convolutions over all their maps after each stage."""
+    """A backbone and decoder per task, and 1x1 convolutions over all their maps after each
+    stage.
+    """
 
     type: Literal["nddr"]
     alpha: float = Field(

@@ -9,7 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 def _plain(value: Any) -> Any:
-    """Free options travel through YAML and checkpoints: finite numbers, strings, booleans, null, lists, mappings."""
+    """Free options travel through YAML and checkpoints: finite numbers, strings, booleans, null,
+    lists, mappings.
+    """
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
@@ -51,7 +53,9 @@ Tasks = Annotated[list[Text], AfterValidator(_task_names)] | None
 
 
 class Section(BaseModel):
-    """A mapping of the config: unknown keys, values of another type, NaN and infinity are errors."""
+    """A mapping of the config: unknown keys, values of another type, NaN and infinity are
+    errors.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 

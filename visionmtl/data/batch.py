@@ -25,7 +25,8 @@ _EMPTY = BoxTarget(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 
 
 def collate(samples: Sequence[Sample], tasks: Sequence[TaskSpec]) -> Batch:
-    """Stack samples of one size; a task without annotation on a sample has no valid pixel and no box there.
+    """Stack samples of one size; a task without annotation on a sample has no valid pixel and no
+    box there.
 
     Raises:
         ValueError: images of different sizes.
@@ -90,12 +91,16 @@ def _known(found: Sequence[Target | None], num_classes: int) -> Tensor | None:
 
 
 def _teaches(target: Target | None) -> bool:
-    """Whether a loss can learn from it: an image without objects has a truth, one without a valid pixel has none."""
+    """Whether a loss can learn from it: an image without objects has a truth, one without a valid
+    pixel has none.
+    """
     return bool(target.valid.any()) if isinstance(target, DenseTarget) else target is not None
 
 
 def _checked(sample: Sample, spec: TaskSpec) -> Target | None:
-    """The target of a sample: numpy would stretch one of another size over the image without a word."""
+    """The target of a sample: numpy would stretch one of another size over the image without a
+    word.
+    """
     target = sample.targets.get(spec.name)
     expected = BoxTarget if spec.kind == "detection" else DenseTarget
     if target is not None and not isinstance(target, expected):

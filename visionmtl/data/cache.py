@@ -1,10 +1,11 @@
 """Decoded samples in memory-mapped files: no JPEG and PNG to decode again in every epoch.
 
-One file per part (the image, each task) holds the values of all samples one after another, in 8 or 16 bits, and
-``index.npz`` where each begins. Processes share the pages through the system's file cache.
+One file per part (the image, each task) holds the values of all samples one after another, in 8 or
+16 bits, and ``index.npz`` where each begins. Processes share the pages through the system's file
+cache.
 
-Images, class ids, masks, boxes and depth come back as they were, bit for bit. Normals are kept in 16 bits per component
-and come back within 0.003 degrees, of unit length to 3e-5.
+Images, class ids, masks, boxes and depth come back as they were, bit for bit. Normals are kept in
+16 bits per component and come back within 0.003 degrees, of unit length to 3e-5.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from visionmtl.data.folder import FolderDataset
 from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample, Target, TaskSpec
 
 VERSION = 2
-"""Part of the digest that names a cache; to be raised when its files change, or what is read from a picture."""
+"""Part of the digest that names a cache; to be raised when its files change, or what is read from a
+picture.
+"""
 
 _IMAGE = "rgb.image"
 """The part that holds the images; no task has a dot in its name."""
@@ -37,8 +40,9 @@ _CAMERA = ("fx", "fy", "cx", "cy")
 class CachedDataset:
     """A ``FolderDataset`` whose samples are read from a cache, which is made at the first use.
 
-    The cache lies in a folder of its own, whose name changes with the split, the tasks, the options and the size and
-    time of every file: changed files make a new cache, and the old one may be deleted. Several processes may start at
+    The cache lies in a folder of its own, whose name changes with the split, the tasks, the options
+    and the size and time of every file: changed files make a new cache, and the old one may be
+    deleted. Several processes may start at
     once: one makes it, the others wait.
 
     Args:
@@ -46,7 +50,8 @@ class CachedDataset:
         folder: for caches; made if missing.
 
     Raises:
-        ValueError: a sample cannot be read, the folder cannot be written, or a cache in it is damaged.
+        ValueError: a sample cannot be read, the folder cannot be written, or a cache in it is
+            damaged.
     """
 
     def __init__(self, dataset: FolderDataset, folder: Path) -> None:
@@ -118,7 +123,9 @@ class CachedDataset:
 
 
 def _write(dataset: FolderDataset, path: Path) -> None:
-    """Make the cache beside its place and move it there when it is complete; the caller holds the lock."""
+    """Make the cache beside its place and move it there when it is complete; the caller holds the
+    lock.
+    """
     scratch = path.with_name(".making")
     shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
     scratch.mkdir()
@@ -169,7 +176,9 @@ def _code_type(spec: TaskSpec) -> type[np.uint8 | np.uint16 | np.int16]:
 
 
 def _encoded(spec: TaskSpec, target: Target | None, steps: Mapping[str, float]) -> np.ndarray:
-    """A target as flat numbers, empty where there is none; the highest number, or 0 of a range, is "invalid"."""
+    """A target as flat numbers, empty where there is none; the highest number, or 0 of a range, is
+    "invalid".
+    """
     if isinstance(target, BoxTarget):
         rows = np.concatenate([target.boxes, target.labels[:, None].astype(np.float32)], axis=1)
         return rows.view(np.uint8).ravel()

@@ -50,7 +50,8 @@ class _Instances(BaseModel):
 
 
 class CocoBoxes:
-    """The boxes of a file, as flat arrays that worker processes share. Images are known by the stem of their name.
+    """The boxes of a file, as flat arrays that worker processes share. Images are known by the stem
+    of their name.
 
     Args:
         path: the file.
@@ -58,11 +59,13 @@ class CocoBoxes:
 
     Attributes:
         ids: the listed images.
-        dropped: reason -> number of annotations that do not become boxes: ``crowd`` (iscrowd = 1, a region and not one
-            object), ``not finite``, ``no area``, ``outside`` the image. Boxes partly outside are clipped.
+        dropped: reason -> number of annotations that do not become boxes: ``crowd`` (iscrowd = 1, a
+            region and not one object), ``not finite``, ``no area``, ``outside`` the image. Boxes
+            partly outside are clipped.
 
     Raises:
-        ValueError: the file is malformed, repeats an id or a name, or has a category that is no class.
+        ValueError: the file is malformed, repeats an id or a name, or has a category that is no
+            class.
     """
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:
@@ -115,7 +118,8 @@ def positions(names: Sequence[Hashable], path: Path, what: str) -> dict[Any, int
     """Name -> position.
 
     Raises:
-        ValueError: a name is repeated; the message has the file ``path`` and ``what`` the names are of.
+        ValueError: a name is repeated; the message has the file ``path`` and ``what`` the names are
+            of.
     """
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
@@ -136,7 +140,9 @@ def class_ids(categories: Sequence[Category], classes: Sequence[str], path: Path
 
 
 def _clip_boxes(xywh: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners clipped to the images, float32 (N, 4), and why a box cannot be used, str (N,), empty where it can."""
+    """Corners clipped to the images, float32 (N, 4), and why a box cannot be used, str (N,), empty
+    where it can.
+    """
     corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     clipped = np.clip(corners, 0, np.tile(sizes, 2)).astype(np.float32)
     faults = {

@@ -1,7 +1,8 @@
 """Any data set as one in the folder format: readable everywhere, quick to cache, easy to look at.
 
-Images that are files of their own are copied byte by byte, others become PNG. Labels keep their values, but for the
-rounding of the files: depth and disparity to ``scale``, normals to 8 bits per component.
+Images that are files of their own are copied byte by byte, others become PNG. Labels keep their
+values, but for the rounding of the files: depth and disparity to ``scale``, normals to 8 bits per
+component.
 """
 
 from __future__ import annotations
@@ -64,12 +65,15 @@ def convert(
     name: str,
     tasks: Sequence[str] | None = None,
 ) -> list[tuple[str, str]]:
-    """Write data sets as the splits of one in the folder format. The camera is kept where all samples have the same.
+    """Write data sets as the splits of one in the folder format. The camera is kept where all
+    samples have the same.
 
-    ``dataset.yaml`` comes last: without it a folder is no data set, so an interrupted conversion is not taken for one.
+    ``dataset.yaml`` comes last: without it a folder is no data set, so an interrupted conversion is
+    not taken for one.
 
-    Files have the ids of the samples, with ``_`` for ``/``. Ids that are numbers get leading zeros, so that they keep
-    their order, and where two splits share an id, all get the name of their split before them.
+    Files have the ids of the samples, with ``_`` for ``/``. Ids that are numbers get leading zeros,
+    so that they keep their order, and where two splits share an id, all get the name of their split
+    before them.
 
     Args:
         splits: name -> data set; one may lack tasks of another.
@@ -81,8 +85,8 @@ def convert(
         Sample id and reason, for each sample that could not be read and was left out.
 
     Raises:
-        ValueError: a destination that is not empty, an unknown task, or a mixture: its samples speak of different
-            classes.
+        ValueError: a destination that is not empty, an unknown task, or a mixture: its samples
+            speak of different classes.
     """
     from rich.progress import track
 

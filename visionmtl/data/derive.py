@@ -1,14 +1,16 @@
 """Surface normals from depth, for data that come with depth alone (Kinect, stereo, renders).
 
-A plane n . P = d seen through a pinhole has an inverse depth that is affine in the pixel, 1 / Z = a x + b y + c. Its
-normal is -(a fx, b fy, c) up to length, with x and y counted from the principal point. A sensor that triangulates, as
-Kinect and stereo do, has about the same noise everywhere in inverse depth (Khoshelham and Elberink, "Accuracy and
-Resolution of Kinect Depth Data", Sensors 2012, section 3), so a least-squares fit there is the right one and needs no
-weights. Windowed sums make it as cheap as a blur (Badino et al., "Fast and Accurate Computation of Surface Normals from
+A plane n . P = d seen through a pinhole has an inverse depth that is affine in the pixel, 1 / Z = a
+x + b y + c. Its normal is -(a fx, b fy, c) up to length, with x and y counted from the principal
+point. A sensor that triangulates, as Kinect and stereo do, has about the same noise everywhere in
+inverse depth (Khoshelham and Elberink, "Accuracy and Resolution of Kinect Depth Data", Sensors
+2012, section 3), so a least-squares fit there is the right one and needs no weights. Windowed sums
+make it as cheap as a blur (Badino et al., "Fast and Accurate Computation of Surface Normals from
 Range Images", ICRA 2011).
 
-A window across a depth step or a crease fits badly. There the pixel takes the best of the windows that have it on
-their border, as stereo matching does with shiftable windows (Kang et al., CVPR 2001): a window on the pixel's own side.
+A window across a depth step or a crease fits badly. There the pixel takes the best of the windows
+that have it on their border, as stereo matching does with shiftable windows (Kang et al., CVPR
+2001): a window on the pixel's own side.
 """
 
 from __future__ import annotations
@@ -23,19 +25,25 @@ import numpy as np
 from visionmtl.types import Camera, DenseTarget
 
 SHIFT_GAIN = 3.0
-"""The centred window, unbiased on curved surfaces, is left for a shifted one that fits this many times better."""
+"""The centred window, unbiased on curved surfaces, is left for a shifted one that fits this many
+times better.
+"""
 
 MAX_RESIDUAL = 0.005
 """A window fits where its residual is at most this part of the inverse depth ..."""
 
 MAX_NOISE = 2.0
-"""... or at most this many times the noise of the picture, which is the median residual of its windows."""
+"""... or at most this many times the noise of the picture, which is the median residual of its
+windows.
+"""
 
 OUTLIER = 3.0
 """A pixel farther from the plane than this many residuals of the window lies on another surface."""
 
 ROUNDING = 5e-4
-"""Part of the inverse depth below which residuals are rounding: depth in whole millimetres at 1 metre."""
+"""Part of the inverse depth below which residuals are rounding: depth in whole millimetres at 1
+metre.
+"""
 
 
 class _Planes(NamedTuple):
@@ -51,9 +59,10 @@ def normals_from_depth(
 ) -> DenseTarget:
     """Surface normals of a depth map, by planes fitted to square windows.
 
-    The error in angle falls with the square of the radius where noise decides, and details smaller than the window are
-    lost. A Kinect needs 15x15 pixels at 640x480; by the same field of view a clean render at 320x240 gets 7x7. On one
-    core it takes about 50 ms at 640x480, and 10 ms at 320x240.
+    The error in angle falls with the square of the radius where noise decides, and details smaller
+    than the window are lost. A Kinect needs 15x15 pixels at 640x480; by the same field of view a
+    clean render at 320x240 gets 7x7. On one core it takes about 50 ms at 640x480, and 10 ms at
+    320x240.
 
     Args:
         depth: planar metres, float (H, W); anything where invalid.
@@ -62,13 +71,13 @@ def normals_from_depth(
         radius: windows have 2 radius + 1 pixels a side; width / 90, at least 2, by default.
 
     Returns:
-        value float32 (H, W, 3) unit vectors in the camera frame that face the camera, 0 where invalid. Invalid are the
-        pixels without depth, and those for which no window is at least half full and fits: thin and cluttered parts,
-        and all of a sparse map.
+        value float32 (H, W, 3) unit vectors in the camera frame that face the camera, 0 where
+        invalid. Invalid are the pixels without depth, and those for which no window is at least
+        half full and fits: thin and cluttered parts, and all of a sparse map.
 
     Raises:
-        ValueError: depth and valid are not (H, W) of one size or valid is not bool, the camera is for another size, the
-            radius is not a positive integer.
+        ValueError: depth and valid are not (H, W) of one size or valid is not bool, the camera is
+            for another size, the radius is not a positive integer.
     """
     radius = max(2, camera.width // 90) if radius is None else radius
     _check(depth, valid, camera, radius)
@@ -113,12 +122,13 @@ def _fit(
 ) -> tuple[_Planes, np.ndarray]:
     """The least-squares plane of every window and its residual.
 
-    Moments about the mean leave 2x2 normal equations. They are regular: more than half of the pixels of a square
-    cannot lie on a line. float64 has the digits for moments that are differences of large sums.
+    Moments about the mean leave 2x2 normal equations. They are regular: more than half of the
+    pixels of a square cannot lie on a line. float64 has the digits for moments that are differences
+    of large sums.
 
     Returns:
-        planes; residual rms in 1 / metre, float32 (H, W), with n - 3 degrees of freedom, inf for windows that are less
-        than half full.
+        planes; residual rms in 1 / metre, float32 (H, W), with n - 3 degrees of freedom, inf for
+        windows that are less than half full.
     """
     side = 2 * radius + 1
 
@@ -156,7 +166,9 @@ def _noise(residual: np.ndarray) -> float:
 
 
 def _shift(planes: _Planes, residual: np.ndarray, rounding: np.ndarray, radius: int) -> None:
-    """Give the pixels whose window fits badly the plane of the best window that has them on its border, in place."""
+    """Give the pixels whose window fits badly the plane of the best window that has them on its
+    border, in place.
+    """
     height, width = residual.shape
     padded = np.pad(residual, radius, constant_values=np.inf)  # outside the picture is no window
     shifts = list(product((0, radius, 2 * radius), repeat=2))

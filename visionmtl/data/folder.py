@@ -2,12 +2,12 @@
 
     <root>/dataset.yaml              name, ordered list of tasks, optional camera, licence
     <root>/<split>/rgb/<id>.jpg|png  the sample ids are the file stems, sorted
-    <root>/<split>/<task>/<id>.png   what has a value per pixel, as ``visionmtl.data.images`` reads them
-    <root>/<split>/<task>.json       detection, as COCO instances
+    <root>/<split>/<task>/<id>.png   what has a value per pixel, as ``visionmtl.data.images`` reads
+    them <root>/<split>/<task>.json       detection, as COCO instances
 
-A task whose folder or file is missing in a split is not annotated there, and a single missing label file means that
-this sample is not annotated for that task. An image listed in the json file without annotations is annotated and empty;
-one that is not listed is not annotated.
+A task whose folder or file is missing in a split is not annotated there, and a single missing label
+file means that this sample is not annotated for that task. An image listed in the json file without
+annotations is annotated and empty; one that is not listed is not annotated.
 """
 
 from __future__ import annotations
@@ -163,14 +163,15 @@ class _Description(_Strict):
 class FolderDataset:
     """One split of a data set in the folder format.
 
-    Only the listing and the json files are read at construction; images and masks are read, and checked, per sample.
-    With ``derive_normals`` it has one more task, ``normals``, computed from depth and camera by
-    ``visionmtl.data.derive.normals_from_depth``.
+    Only the listing and the json files are read at construction; images and masks are read, and
+    checked, per sample. With ``derive_normals`` it has one more task, ``normals``, computed from
+    depth and camera by ``visionmtl.data.derive.normals_from_depth``.
 
     Args:
         root: the folder that holds ``dataset.yaml``.
         split: a folder of ``root`` with a folder ``rgb`` in it.
-        tasks: names of the wanted tasks, in the wanted order; all in the order of ``dataset.yaml`` by default.
+        tasks: names of the wanted tasks, in the wanted order; all in the order of ``dataset.yaml``
+            by default.
         allow_outside_root: follow symbolic links that lead out of ``root``.
         derive_normals: add the task ``normals``.
 
@@ -179,14 +180,16 @@ class FolderDataset:
         name: the data set's name.
         licence: the data set's licence, empty where not stated.
         steps: task -> what one unit of its stored numbers stands for (depth and disparity).
-        dropped_boxes: reason -> number of annotations that do not become boxes, see ``visionmtl.data.coco.CocoBoxes``.
+        dropped_boxes: reason -> number of annotations that do not become boxes, see
+            ``visionmtl.data.coco.CocoBoxes``.
         unused_labels: task -> ids that have a label and no image.
 
     Raises:
-        ValueError: missing or malformed ``dataset.yaml``, unknown split or task, no images, ids that repeat or differ
-            in case only, links that lead out of ``root``, a task whose labels belong to none of the images, a json file
-            that is malformed or has categories that are no class of the task; normals to derive without one depth task
-            and a camera, or beside stored ones. Reading a sample: an unreadable file, a label whose size is not the
+        ValueError: missing or malformed ``dataset.yaml``, unknown split or task, no images, ids
+            that repeat or differ in case only, links that lead out of ``root``, a task whose labels
+            belong to none of the images, a json file that is malformed or has categories that are
+            no class of the task; normals to derive without one depth task and a camera, or beside
+            stored ones. Reading a sample: an unreadable file, a label whose size is not the
             image's.
     """
 
@@ -269,7 +272,9 @@ class FolderDataset:
         return Sample(image, targets, sample_id, camera)
 
     def stamp(self) -> str:
-        """A text that changes with the samples: with split, tasks, options and the size and time of every file."""
+        """A text that changes with the samples: with split, tasks, options and the size and time of
+        every file.
+        """
         masks = [
             labels
             for labels in (*self._labels.values(), *(self._depth or ())[1:])
@@ -301,7 +306,9 @@ class FolderDataset:
         return Camera(camera.fx * sx, camera.fy * sy, camera.cx * sx, camera.cy * sy, width, height)
 
     def _unused(self, labels: _Masks | CocoBoxes) -> list[str]:
-        """Ids with a label and no image; all of them is an error, because nothing would be learnt without a word."""
+        """Ids with a label and no image; all of them is an error, because nothing would be learnt
+        without a word.
+        """
         unused = sorted(labels.ids - self._images.keys())
         if unused and len(unused) == len(labels.ids):
             raise ValueError(

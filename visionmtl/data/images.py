@@ -1,11 +1,12 @@
 """Safe reading of photographs and label files: bytes, then the header's size, then the pixels.
 
-Everything that comes from a user's disk goes through here, in training, evaluation, prediction and serving alike, so
-they cannot disagree. The format is told from the first bytes, never from the file name, and only the formats of
-``FORMATS`` are touched. Every failure is a ``ValueError`` of one line: the file's name, then the reason.
+Everything that comes from a user's disk goes through here, in training, evaluation, prediction and
+serving alike, so they cannot disagree. The format is told from the first bytes, never from the file
+name, and only the formats of ``FORMATS`` are touched. Every failure is a ``ValueError`` of one
+line: the file's name, then the reason.
 
-Pillow decodes all of it: OpenCV is up to 1.8 times faster on small JPEGs and gives the same pixels, but its versions
-differ in what they do with truncated files, EXIF and palettes.
+Pillow decodes all of it: OpenCV is up to 1.8 times faster on small JPEGs and gives the same pixels,
+but its versions differ in what they do with truncated files, EXIF and palettes.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ FORMATS: dict[bytes, type[ImageFile]] = {
     b"II*\0": TiffImageFile,
     b"MM\0*": TiffImageFile,
 }
-"""First bytes of a file -> its reader. They are called directly, because ``PIL.Image.open`` has its own size limit."""
+"""First bytes of a file -> its reader. They are called directly, because ``PIL.Image.open`` has its
+own size limit.
+"""
 
 # What Pillow's readers raise on hostile or broken bytes.
 _BROKEN = (
@@ -78,10 +81,11 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decodes a photograph to uint8 (H, W, 3) RGB.
 
-    EXIF orientation is applied; an unreadable EXIF block counts as none. Grey, 1-bit, palette, YCbCr and CMYK become
-    RGB. Alpha is dropped: the stored colour counts, also where it is transparent. Of an animation or a file with pages
-    the first one is taken. 16-bit channels give their high byte, which for widened 8-bit images is value / 257. 32-bit
-    integer and float images are refused, because their range is unknown.
+    EXIF orientation is applied; an unreadable EXIF block counts as none. Grey, 1-bit, palette,
+    YCbCr and CMYK become RGB. Alpha is dropped: the stored colour counts, also where it is
+    transparent. Of an animation or a file with pages the first one is taken. 16-bit channels give
+    their high byte, which for widened 8-bit images is value / 257. 32-bit integer and float images
+    are refused, because their range is unknown.
 
     Args:
         data: content of a JPEG, PNG, WebP, GIF, BMP or TIFF file.
@@ -108,13 +112,15 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArra
 def read_labels(path: Path, num_classes: int, ignore_value: int = 255) -> DenseTarget:
     """Reads class ids from a grey or palette PNG of up to 8 bits, or from a 16-bit grey one.
 
-    Palette indices are the ids, whatever their colours; the ids of 2- and 4-bit grey files are the stored numbers.
+    Palette indices are the ids, whatever their colours; the ids of 2- and 4-bit grey files are the
+    stored numbers.
 
     Returns:
         value uint8 (H, W), 0 where invalid; valid is False where the file holds ``ignore_value``.
 
     Raises:
-        ValueError: unreadable file, not a PNG, a colour image, ids that are neither a class nor ``ignore_value``.
+        ValueError: unreadable file, not a PNG, a colour image, ids that are neither a class nor
+            ``ignore_value``.
     """
     ids = read_ids(path)
     valid = ids != ignore_value
@@ -128,10 +134,12 @@ def read_labels(path: Path, num_classes: int, ignore_value: int = 255) -> DenseT
 
 
 def read_mask(path: Path, positive_value: int = 1, ignore_value: int | None = 255) -> DenseTarget:
-    """Reads a mask of yes and no from a PNG as ``read_labels`` takes it: 0 is no, ``positive_value`` is yes.
+    """Reads a mask of yes and no from a PNG as ``read_labels`` takes it: 0 is no,
+    ``positive_value`` is yes.
 
     Returns:
-        value uint8 (H, W), 0 or 1, 0 where invalid; valid is False where the file holds ``ignore_value``.
+        value uint8 (H, W), 0 or 1, 0 where invalid; valid is False where the file holds
+        ``ignore_value``.
 
     Raises:
         ValueError: unreadable file, not a PNG, a colour image, other values.
@@ -149,7 +157,9 @@ def read_mask(path: Path, positive_value: int = 1, ignore_value: int | None = 25
 
 
 def read_ids(path: Path) -> NDArray[np.int32]:
-    """The numbers (H, W) of a grey or palette PNG of up to 8 bits, or of a 16-bit grey one; see ``read_labels``."""
+    """The numbers (H, W) of a grey or palette PNG of up to 8 bits, or of a 16-bit grey one; see
+    ``read_labels``.
+    """
     data = read_bytes(path)
     image = _load(data, str(path), formats=("PNG",))
     if image.mode not in ("1", "L", "P") and not _is_grey16(image, data):
@@ -179,8 +189,8 @@ def read_depth(
         offset: added to the stored number before it is scaled.
 
     Returns:
-        value float32 (H, W) metres, 0 where invalid; valid is False where the file holds ``invalid_value``, NaN,
-        infinity, nothing above zero, or more than ``max_depth``.
+        value float32 (H, W) metres, 0 where invalid; valid is False where the file holds
+        ``invalid_value``, NaN, infinity, nothing above zero, or more than ``max_depth``.
 
     Raises:
         ValueError: unreadable file, not a PNG or TIFF, 8 bits per channel.
@@ -200,8 +210,9 @@ def read_normals(path: Path) -> DenseTarget:
     """Reads surface normals from an 8-bit RGB PNG, n = (stored - 128) / 127.
 
     Returns:
-        value float32 (H, W, 3) unit vectors, 0 where invalid; valid is False where the stored vector is shorter than
-        0.5 or longer than 1.5, which includes the sentinel (0, 0, 0), of length 1.75.
+        value float32 (H, W, 3) unit vectors, 0 where invalid; valid is False where the stored
+        vector is shorter than 0.5 or longer than 1.5, which includes the sentinel (0, 0, 0), of
+        length 1.75.
 
     Raises:
         ValueError: unreadable file, not a PNG, not 8-bit RGB.
@@ -241,14 +252,18 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is something at ``path``. A link to nothing counts: its label is lost, not one that never was."""
+    """Whether there is something at ``path``. A link to nothing counts: its label is lost, not one
+    that never was.
+    """
     return path.exists() or path.is_symlink()
 
 
 def _load(
     data: bytes, name: str, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = ()
 ) -> ImageFile:
-    """Decodes ``data`` with the reader that its first bytes ask for; ``formats`` narrows the choice."""
+    """Decodes ``data`` with the reader that its first bytes ask for; ``formats`` narrows the
+    choice.
+    """
     if not data:
         raise ValueError(f"{name}: the file is empty")
     reader = next((reader for start, reader in FORMATS.items() if data.startswith(start)), None)

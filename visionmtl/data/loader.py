@@ -1,4 +1,6 @@
-"""Data loaders whose samples depend on (seed, epoch, index) alone: not on workers, nor on where a run was resumed."""
+"""Data loaders whose samples depend on (seed, epoch, index) alone: not on workers, nor on where a
+run was resumed.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +48,15 @@ class TransformedDataset(Dataset[Sample]):
 class EpochSampler(Sampler[list[Key]]):
     """Batches of keys, in an order drawn from (seed, epoch); can start in mid-epoch.
 
-    Training drops the last, smaller batch, unless it is the only one: batch norm needs full batches.
+    Training drops the last, smaller batch, unless it is the only one: batch norm needs full
+    batches.
 
-    Of several processes each has its part: in training of every batch, so that two with batches of 4 see together what
-    one with batches of 8 sees; in evaluation of the samples, every one of which is in one part.
+    Of several processes each has its part: in training of every batch, so that two with batches of
+    4 see together what one with batches of 8 sees; in evaluation of the samples, every one of which
+    is in one part.
 
-    Of a mixture an epoch has what its ``draw`` gives; in evaluation no batch has samples of two sets, which may differ
-    in size.
+    Of a mixture an epoch has what its ``draw`` gives; in evaluation no batch has samples of two
+    sets, which may differ in size.
 
     Args:
         dataset: the samples.
@@ -161,7 +165,9 @@ def make_loader(
     rank: int = 0,
     processes: int = 1,
 ) -> tuple[DataLoader[Batch], EpochSampler]:
-    """A loader of ``Batch`` for one of several processes, and the sampler that sets its epoch and start."""
+    """A loader of ``Batch`` for one of several processes, and the sampler that sets its epoch and
+    start.
+    """
     cv2.setNumThreads(0)  # OpenCV's thread pool does not survive a fork
     sampler = EpochSampler(dataset, batch_size, seed, train, rank, processes)
     loader: DataLoader[Batch] = DataLoader(
@@ -179,7 +185,9 @@ def make_loader(
 
 
 def close_loader(loader: DataLoader[Batch]) -> None:
-    """End the workers of a loader, which otherwise live as long as the loader; it may be iterated again."""
+    """End the workers of a loader, which otherwise live as long as the loader; it may be iterated
+    again.
+    """
     iterator = getattr(loader, "_iterator", None)
     if iterator is not None:
         iterator._shutdown_workers()  # torch has no public way
@@ -189,8 +197,9 @@ def close_loader(loader: DataLoader[Batch]) -> None:
 def _init_worker(_: int) -> None:
     """Workers leave signals to the main process, which stops them in order.
 
-    A group of their own keeps a signal to the whole group (Ctrl-C, ``timeout``) away from them. They do end on SIGTERM,
-    by torch's handler: Python's exit sends it and waits. Workers whose main process is gone end within seconds.
+    A group of their own keeps a signal to the whole group (Ctrl-C, ``timeout``) away from them.
+    They do end on SIGTERM, by torch's handler: Python's exit sends it and waits. Workers whose main
+    process is gone end within seconds.
     """
     cv2.setNumThreads(0)
     if os.name == "posix":

@@ -13,15 +13,16 @@ from visionmtl.types import BoxTarget, DenseTarget, MultiTaskDataset, Sample, Ta
 class MatchedDataset:
     """A data set whose tasks have other names, and whose classes have other ids.
 
-    A wanted task may have classes that the data set does not have. Its annotations then say of which classes they speak
-    (``known``): of the others they neither mark nor rule out anything.
+    A wanted task may have classes that the data set does not have. Its annotations then say of
+    which classes they speak (``known``): of the others they neither mark nor rule out anything.
 
     Args:
         dataset: what it reads from.
         pairs: the data set's own task and the wanted one, in the wanted order.
 
     Raises:
-        ValueError: the kinds of a pair differ, or the data set has a class that the wanted task lacks.
+        ValueError: the kinds of a pair differ, or the data set has a class that the wanted task
+            lacks.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class MatchedDataset:
 
 
 def _class_map(own: TaskSpec, wanted: TaskSpec) -> tuple[np.ndarray, int] | None:
-    """Class ids of the data set -> wanted ones, int64, and their number; None where nothing changes."""
+    """Class ids of the data set -> wanted ones, int64, and their number; None where nothing
+    changes.
+    """
     if own.kind != wanted.kind:
         raise ValueError(f"task {wanted.name!r}: {wanted.kind} is wanted, the data has {own.kind}")
     if own.classes == wanted.classes:
@@ -80,7 +83,8 @@ def _class_map(own: TaskSpec, wanted: TaskSpec) -> tuple[np.ndarray, int] | None
 def match_model(
     dataset: MultiTaskDataset, model_tasks: Sequence[TaskSpec], names: Sequence[str] | None = None
 ) -> MatchedDataset:
-    """A data set for the evaluation of a model: tasks are matched by name, classes by name within them.
+    """A data set for the evaluation of a model: tasks are matched by name, classes by name within
+    them.
 
     Depth and disparity keep the data set's range, and edges its tolerance.
 
@@ -90,7 +94,8 @@ def match_model(
         names: the tasks to keep; None for all that both have.
 
     Raises:
-        ValueError: no common task, an asked task that one side lacks, or classes that the model lacks.
+        ValueError: no common task, an asked task that one side lacks, or classes that the model
+            lacks.
     """
     own = {spec.name: spec for spec in dataset.tasks}
     common = [spec for spec in model_tasks if spec.name in own]

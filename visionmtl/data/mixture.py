@@ -1,4 +1,6 @@
-"""Several data sets as one: their tasks and classes united, their samples drawn by size, evenly or in between."""
+"""Several data sets as one: their tasks and classes united, their samples drawn by size, evenly or
+in between.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,21 @@ from visionmtl.types import MultiTaskDataset, Sample, TaskSpec
 class MixtureDataset:
     """Data sets with different tasks, and different classes, behind one list of tasks.
 
-    With heads ``shared``, tasks of one name are one task. Its classes are those of all sets, matched by name; an
-    annotation speaks of the classes of its own set only (``known``), so that nothing is learnt about the others. The
-    range of depth, and the tolerance of edges, is the largest. With ``per_set`` every set has its own tasks, named
-    ``<set>_<task>``.
+    With heads ``shared``, tasks of one name are one task. Its classes are those of all sets,
+    matched by name; an annotation speaks of the classes of its own set only (``known``), so that
+    nothing is learnt about the others. The range of depth, and the tolerance of edges, is the
+    largest. With ``per_set`` every set has its own tasks, named ``<set>_<task>``.
 
     A sample of a set has no annotation for the tasks that its set lacks. Its id is ``<set>/<id>``.
 
     Args:
         sets: name -> data set, in order.
         heads: ``shared`` or ``per_set``.
-        tasks: names of the wanted tasks, in the wanted order; all in the order of the sets by default.
-        temperature: T >= 1 in the share n^(1/T) / sum n^(1/T) of a set of n samples in an epoch: 1 draws by size,
-            infinity evenly, as in Aharoni et al. 2019, https://arxiv.org/abs/1907.05019, section 5.2.
+        tasks: names of the wanted tasks, in the wanted order; all in the order of the sets by
+            default.
+        temperature: T >= 1 in the share n^(1/T) / sum n^(1/T) of a set of n samples in an epoch: 1
+            draws by size, infinity evenly, as in Aharoni et al. 2019,
+            https://arxiv.org/abs/1907.05019, section 5.2.
 
     Attributes:
         tasks: the united tasks.
@@ -36,7 +40,8 @@ class MixtureDataset:
         quotas: samples drawn per set and epoch; they add up to the number of all samples.
 
     Raises:
-        ValueError: no sets, tasks of one name and different kinds, unknown tasks, a temperature below 1.
+        ValueError: no sets, tasks of one name and different kinds, unknown tasks, a temperature
+            below 1.
     """
 
     def __init__(
@@ -75,7 +80,9 @@ class MixtureDataset:
         return self._starts[-1]
 
     def locate(self, index: int) -> tuple[int, int]:
-        """The position of the set that sample ``index`` comes from, and the sample's index in it."""
+        """The position of the set that sample ``index`` comes from, and the sample's index in
+        it.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of a mixture of {len(self)}")
         part = bisect_right(self._starts, index) - 1
@@ -90,10 +97,11 @@ class MixtureDataset:
         return replace(self._sets[part][own], sample_id=self.sample_id(index))
 
     def draw(self, seed: int, epoch: int) -> np.ndarray:
-        """The samples of an epoch in their order, int64 (len(self),); depends on the arguments alone.
+        """The samples of an epoch in their order, int64 (len(self),); depends on the arguments
+        alone.
 
-        A set is gone through in random order, and again in another, across epochs: no sample comes a second time before
-        all others of its set have come once.
+        A set is gone through in random order, and again in another, across epochs: no sample comes
+        a second time before all others of its set have come once.
         """
         origin = _generator(seed, 0, epoch).permutation(
             np.repeat(np.arange(len(self.sizes)), self.quotas)
@@ -106,7 +114,9 @@ class MixtureDataset:
         return order
 
     def own_tasks(self) -> list[tuple[str, TaskSpec]]:
-        """Set and task, where a set has other classes, or another range, than the task of the mixture."""
+        """Set and task, where a set has other classes, or another range, than the task of the
+        mixture.
+        """
         return [
             (name, own)
             for name, dataset in zip(self.names, self._sets, strict=True)
@@ -134,7 +144,9 @@ class MixtureTransform:
 
 
 def mixture_of(dataset: object) -> MixtureDataset | None:
-    """The mixture that a data set is, or whose samples it shows in their order; None where it is none."""
+    """The mixture that a data set is, or whose samples it shows in their order; None where it is
+    none.
+    """
     while isinstance(dataset, MatchedDataset):
         dataset = dataset.dataset
     return dataset if isinstance(dataset, MixtureDataset) else None
@@ -187,7 +199,9 @@ def _quotas(sizes: Sequence[int], temperature: float) -> list[int]:
 
 
 def _endless(seed: int, part: int, size: int, first: int, count: int) -> np.ndarray:
-    """Entries first .. first + count of endless permutations of 0 .. size - 1, one after another."""
+    """Entries first .. first + count of endless permutations of 0 .. size - 1, one after
+    another.
+    """
     rounds = range(first // size, (first + count - 1) // size + 1)
     orders = np.concatenate(
         [_generator(seed, 1 + part, number).permutation(size) for number in rounds]

@@ -21,7 +21,8 @@ class Subset:
     Args:
         dataset: what it reads from.
         indices: of its samples.
-        kept: task -> bool, over ``indices``: whether the sample keeps its label; tasks that are missing keep all.
+        kept: task -> bool, over ``indices``: whether the sample keeps its label; tasks that are
+            missing keep all.
     """
 
     def __init__(
@@ -67,9 +68,11 @@ def parse_split(text: str) -> tuple[str, str | None, str | None]:
 
 
 def cut_split(dataset: MultiTaskDataset, text: str) -> MultiTaskDataset:
-    """The part that ``text`` names of the split that ``dataset`` is; neighbours in the order of ids stay together.
+    """The part that ``text`` names of the split that ``dataset`` is; neighbours in the order of ids
+    stay together.
 
-    Frames of a video resemble their neighbours: a part of them, cut in one piece, is held out, a random one is not.
+    Frames of a video resemble their neighbours: a part of them, cut in one piece, is held out, a
+    random one is not.
 
     Raises:
         ValueError: the part is empty.
@@ -89,16 +92,18 @@ def keep_labels(
     seed: int,
     used: Sequence[str] | None = None,
 ) -> MultiTaskDataset:
-    """A data set with a share of the labels of some tasks; samples that lose the labels of every task are left out.
+    """A data set with a share of the labels of some tasks; samples that lose the labels of every
+    task are left out.
 
-    Which samples keep a label depends on seed, task and the number of samples alone. A larger share keeps the same
-    labels and more.
+    Which samples keep a label depends on seed, task and the number of samples alone. A larger share
+    keeps the same labels and more.
 
     Args:
         dataset: the whole.
         shares: task -> share of its samples in 0..1, rounded up to whole samples.
         seed: of the choice.
-        used: names of the tasks that are trained, of which a sample must have a label; None for all.
+        used: names of the tasks that are trained, of which a sample must have a label; None for
+            all.
 
     Raises:
         ValueError: an unknown task, a share outside 0..1, or nothing is left.

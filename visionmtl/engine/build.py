@@ -114,10 +114,12 @@ def build_balance(
 ) -> Balance | None:
     """What balances the gradients; None where one backward pass of the weighted losses is enough.
 
-    That is so without ``balancing``, unless the weighting looks at the gradients, and always with a single task.
+    That is so without ``balancing``, unless the weighting looks at the gradients, and always with a
+    single task.
 
     Raises:
-        ValueError: unknown options, a weighting that cannot be combined, or a sharing scheme that does not fit.
+        ValueError: unknown options, a weighting that cannot be combined, or a sharing scheme that
+            does not fit.
     """
     section = config.balancing or (
         BalancingConfig.model_validate({"type": "sum"}) if weighting.needs_gramian else None
@@ -154,7 +156,8 @@ def build_parts(
     return StepParts(
         model=model,
         forward=wrap(network),
-        # A compiled graph goes backward once only, and the trunk's has to do so for every task in the other scope.
+        # A compiled graph goes backward once only, and the trunk's has to do so for every task in
+        # the other scope.
         features=wrap(model.features)
         if balance is None or balance.scope == "features"
         else model.features,
@@ -201,7 +204,9 @@ def build_method(
 
 
 def _check_type(key: str, value: Any, kind: type) -> None:
-    """A value is of the type of the option's default, if that says anything; an integer is a number too."""
+    """A value is of the type of the option's default, if that says anything; an integer is a number
+    too.
+    """
     if kind in _TYPES and type(value) is not kind and not (kind is float and type(value) is int):
         raise ValueError(f"{key}: must be {_TYPES[kind]}, got {shown(value)}")
 

@@ -43,7 +43,8 @@ def build_dataset(config: Config, split: SplitRole) -> MultiTaskDataset:
 
 
 def build_splits(config: Config) -> tuple[MultiTaskDataset, MultiTaskDataset]:
-    """The ``train`` and the ``val`` data set of a config, the second with the tasks and class ids of the first.
+    """The ``train`` and the ``val`` data set of a config, the second with the tasks and class ids
+    of the first.
 
     By themselves the two may differ: a packing offers the tasks that a split has labels for.
 
@@ -59,7 +60,9 @@ def build_splits(config: Config) -> tuple[MultiTaskDataset, MultiTaskDataset]:
 
 
 def repeated_samples(config: Config, train: MultiTaskDataset, val: MultiTaskDataset) -> int:
-    """How many samples of ``val`` are trained on too, because both are parts of one split, and the parts overlap."""
+    """How many samples of ``val`` are trained on too, because both are parts of one split, and the
+    parts overlap.
+    """
     data = config.data
     parts = (
         {f"{part.name}/": part for part in data.sets}
@@ -78,7 +81,9 @@ def repeated_samples(config: Config, train: MultiTaskDataset, val: MultiTaskData
 
 
 def data_notes(config: Config, train: MultiTaskDataset, val: MultiTaskDataset) -> list[str]:
-    """What deserves a look before training: what an epoch of a mixture draws, samples that both splits have."""
+    """What deserves a look before training: what an epoch of a mixture draws, samples that both
+    splits have.
+    """
     notes = [train.shares()] if isinstance(train, MixtureDataset) else []
     if repeated := repeated_samples(config, train, val):
         overlap = f"{repeated} of {len(val)} validation samples are trained on too"
@@ -139,7 +144,9 @@ def open_source(source: str) -> dict[str, MultiTaskDataset]:
 
 
 def fingerprint(dataset: MultiTaskDataset) -> str:
-    """A digest of sample ids and tasks, also those of a mixture's sets, by which a resumed run knows its data."""
+    """A digest of sample ids and tasks, also those of a mixture's sets, by which a resumed run
+    knows its data.
+    """
     content: list[Any] = [
         [spec.to_dict() for spec in dataset.tasks],
         [dataset.sample_id(i) for i in range(len(dataset))],
@@ -157,7 +164,9 @@ def _open(
     key: str,
     used: Sequence[str] | None = None,
 ) -> MultiTaskDataset:
-    """One set, or a part of it, with the labels that the config leaves it; ``used`` as in ``keep_labels``."""
+    """One set, or a part of it, with the labels that the config leaves it; ``used`` as in
+    ``keep_labels``.
+    """
     if isinstance(source, RoomsSource):
         part = source.train if split == "train" else source.val
         return RoomsDataset(part.samples, source.size, part.seed, tasks, part.drop_labels)

@@ -17,7 +17,8 @@ T = TypeVar("T")
 class World:
     """What the processes tell each other. With one process every method does nothing.
 
-    All processes call the same methods in the same order. Host values go over gloo, so that no device has to wait.
+    All processes call the same methods in the same order. Host values go over gloo, so that no
+    device has to wait.
 
     Args:
         rank: of this process; rank 0 prints and writes.
@@ -89,10 +90,13 @@ class World:
             tensor.copy_(value)
 
     def parallel(self, model: nn.Module, find_unused: bool) -> nn.Module:
-        """The network in ``DistributedDataParallel``, which averages the gradients; alone, the network itself."""
+        """The network in ``DistributedDataParallel``, which averages the gradients; alone, the
+        network itself.
+        """
         if self.size == 1:
             return model
-        # Batch norm keeps its own running statistics in each process; those of the main one are evaluated and saved.
+        # Batch norm keeps its own running statistics in each process; those of the main one are
+        # evaluated and saved.
         return nn.parallel.DistributedDataParallel(
             model, broadcast_buffers=False, find_unused_parameters=find_unused
         )

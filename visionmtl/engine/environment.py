@@ -49,7 +49,9 @@ def hardware(device: torch.device) -> str:
 
 
 def command() -> str:
-    """The command line of this process, ready for a shell, with the interpreter as plain ``python``."""
+    """The command line of this process, ready for a shell, with the interpreter as plain
+    ``python``.
+    """
     script = Path(sys.argv[0])
     if script.name == "visionmtl":
         words = [script.name, *sys.argv[1:]]

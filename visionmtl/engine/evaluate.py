@@ -43,8 +43,8 @@ def evaluate(
         size: short side of what the network sees, see ``visionmtl.prediction.infer.infer``.
         on_batch: called with each batch and its predictions (progress, pictures).
         should_stop: polled after each batch.
-        agree: whether this process stopped early -> whether any did. With several processes each has its share of the
-            batches, and the results are those of all.
+        agree: whether this process stopped early -> whether any did. With several processes each
+            has its share of the batches, and the results are those of all.
 
     Returns:
         The results, or None where ``should_stop`` ended the evaluation early.

@@ -1,4 +1,6 @@
-"""Losses and gradients that are not finite are found and named, on CUDA without a host sync in the step."""
+"""Losses and gradients that are not finite are found and named, on CUDA without a host sync in the
+step.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,9 @@ class _Pending:
 class FiniteCheck:
     """Looks at the losses and the gradient norm of every step.
 
-    On the CPU, and with ``immediate``, the check is done at once. On CUDA the numbers are copied asynchronously and
-    looked at in the next step: the run still stops, and no checkpoint is written before ``flush`` has passed.
+    On the CPU, and with ``immediate``, the check is done at once. On CUDA the numbers are copied
+    asynchronously and looked at in the next step: the run still stops, and no checkpoint is written
+    before ``flush`` has passed.
 
     Every method raises ``NonFiniteLossError``, for its own numbers or for those of the step before.
 

@@ -11,16 +11,18 @@ from visionmtl.zoo.load import load_model
 
 
 def init_from(model: MultiTaskModel, sources: Mapping[str, str]) -> None:
-    """Copy backbone, decoder and head of a task from a trained model, as cross-stitch units and NDDR expect it.
+    """Copy backbone, decoder and head of a task from a trained model, as cross-stitch units and
+    NDDR expect it.
 
     Args:
         model: of a sharing scheme with a trunk per task.
-        sources: task -> what ``load_model`` takes: a network of that one task, or one with a trunk per task. Its task
-            has the same name, or is its only one of the same kind, and the same classes or depth range.
+        sources: task -> what ``load_model`` takes: a network of that one task, or one with a trunk
+            per task. Its task has the same name, or is its only one of the same kind, and the same
+            classes or depth range.
 
     Raises:
-        ValueError: no such task or model, no trunk of its own on either side, a task of another meaning, or parts of
-            other shapes.
+        ValueError: no such task or model, no trunk of its own on either side, a task of another
+            meaning, or parts of other shapes.
     """
     specs = {spec.name: spec for spec in model.tasks}
     for task, source in sources.items():

@@ -1,4 +1,6 @@
-"""What a run writes down: metrics.jsonl, metrics.csv and TensorBoard events; and how it is read again."""
+"""What a run writes down: metrics.jsonl, metrics.csv and TensorBoard events; and how it is read
+again.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ CSV_HEADER = ["step", "epoch", "split", "name", "value"]
 
 
 class RunLogger:
-    """Line-buffered files that are readable after a crash, and TensorBoard, whose failure never stops a run.
+    """Line-buffered files that are readable after a crash, and TensorBoard, whose failure never
+    stops a run.
 
     Args:
         folder: the run folder.
@@ -47,7 +50,8 @@ class RunLogger:
         self._writer = self._open_tensorboard(folder, resume_step) if tensorboard else None
 
     def log(self, split: str, step: int, epoch: int, values: Mapping[str, Any]) -> None:
-        """Write one line of values; nested mappings become ``a/b`` names in the table and TensorBoard.
+        """Write one line of values; nested mappings become ``a/b`` names in the table and
+        TensorBoard.
 
         Raises:
             RunError: the files cannot be written.

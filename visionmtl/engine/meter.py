@@ -11,7 +11,9 @@ from torch import Tensor
 
 
 class LossMeter:
-    """Mean loss and number of annotated samples per task; the sums stay on the device until they are asked for."""
+    """Mean loss and number of annotated samples per task; the sums stay on the device until they
+    are asked for.
+    """
 
     def __init__(self, tasks: Sequence[str], device: torch.device) -> None:
         self.tasks = list(tasks)
@@ -26,7 +28,8 @@ class LossMeter:
         self._samples.update(annotated)
 
     def take(self) -> tuple[dict[str, float], dict[str, int]]:
-        """Mean loss per task, over the steps that had truth for it, and samples per task; then start anew.
+        """Mean loss per task, over the steps that had truth for it, and samples per task; then
+        start anew.
 
         A task that no step had truth for has no mean.
         """

@@ -26,9 +26,11 @@ def parameter_groups(
     unit_lr_scale: float = 1.0,
     task_weight_decay: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Groups by place (backbone, units between trunks, or new layers) x decay; norms, biases and scales have none.
+    """Groups by place (backbone, units between trunks, or new layers) x decay; norms, biases and
+    scales have none.
 
-    Learnable loss weights form a group of their own, without decay: decay would pull them to a fixed balance.
+    Learnable loss weights form a group of their own, without decay: decay would pull them to a
+    fixed balance.
 
     Args:
         model: the network.
@@ -79,7 +81,8 @@ def make_optimizer(groups: list[dict[str, Any]], name: str, lr: float) -> torch.
     """Any timm optimiser by name.
 
     Raises:
-        ValueError: unknown name, or an optimiser that cannot be made here (some need a CUDA device or a package).
+        ValueError: unknown name, or an optimiser that cannot be made here (some need a CUDA device
+            or a package).
     """
     known = [str(optimizer) for optimizer in list_optimizers()]
     if name not in known:
@@ -99,8 +102,9 @@ def make_optimizer(groups: list[dict[str, Any]], name: str, lr: float) -> torch.
 class Schedule:
     """timm's schedules as a function of the optimiser step, without state.
 
-    Linear warm-up from 1 % of the peak, then ``cosine``, ``poly`` (power 0.9) or ``constant``; cosine and poly end at
-    ``min_lr_scale`` times the peak. A group's rate is multiplied by its ``lr_scale``.
+    Linear warm-up from 1 % of the peak, then ``cosine``, ``poly`` (power 0.9) or ``constant``;
+    cosine and poly end at ``min_lr_scale`` times the peak. A group's rate is multiplied by its
+    ``lr_scale``.
 
     Args:
         optimizer: its groups are set.

@@ -24,12 +24,14 @@ def headline(spec: TaskSpec, values: Mapping[str, Any]) -> str:
 
 
 def gradient_record(parts: StepParts, tasks: Sequence[str]) -> dict[str, Any]:
-    """How the last step weighed the tasks, and what their gradients were when they were last compared.
+    """How the last step weighed the tasks, and what their gradients were when they were last
+    compared.
 
     Returns:
-        ``weights`` per task, of its gradient on what is shared. With balancing also ``gradient_norm`` per task,
-        ``gradient_cosine`` per pair ("semseg/depth") and ``conflict``, the share of the pairs with a negative cosine,
-        all of the unweighted gradients, without the tasks that the step had no truth for.
+        ``weights`` per task, of its gradient on what is shared. With balancing also
+        ``gradient_norm`` per task, ``gradient_cosine`` per pair ("semseg/depth") and ``conflict``,
+        the share of the pairs with a negative cosine, all of the unweighted gradients, without the
+        tasks that the step had no truth for.
     """
     record: dict[str, Any] = {}
     if parts.weights is not None:

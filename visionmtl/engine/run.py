@@ -43,15 +43,17 @@ def train(
 ) -> Path:
     """Train a config and leave a complete run folder.
 
-    The folder holds ``config.yaml``, ``env.json`` (a list: one entry per start), ``metrics.jsonl``, ``metrics.csv``,
-    ``checkpoints/``, ``pictures/``, ``tensorboard/`` and, in the end, ``model/`` with the best weights.
+    The folder holds ``config.yaml``, ``env.json`` (a list: one entry per start), ``metrics.jsonl``,
+    ``metrics.csv``, ``checkpoints/``, ``pictures/``, ``tensorboard/`` and, in the end, ``model/``
+    with the best weights.
 
     Args:
         config: the run.
         name: of the config; names the run folder.
         output_dir: the run folder itself; None makes ``<config.output_dir>/<name>-<time>``.
-        resume: None, ``auto`` (the last checkpoint of the run folder, or a fresh start) or a checkpoint file. A
-            checkpoint of another run folder is continued in ``output_dir``, where logs and best weights begin anew.
+        resume: None, ``auto`` (the last checkpoint of the run folder, or a fresh start) or a
+            checkpoint file. A checkpoint of another run folder is continued in ``output_dir``,
+            where logs and best weights begin anew.
         device: where to train.
         limit_batches: at most so many batches per epoch and evaluation.
         console: where to print.

@@ -1,4 +1,6 @@
-"""What changes while a run trains. With config and data it is the run: who has it can go on, bit for bit."""
+"""What changes while a run trains. With config and data it is the run: who has it can go on, bit
+for bit.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ RESUMABLE = (
 )
 """Config keys that a resumed run may change: the steps that are done would have been the same.
 
-Another ``trainer.epochs`` moves the end of the schedule: from the resumed step on, the learning rate is that of a run
-which was started with the new number.
+Another ``trainer.epochs`` moves the end of the schedule: from the resumed step on, the learning
+rate is that of a run which was started with the new number.
 """
 
 
@@ -47,7 +49,8 @@ class RunProgress:
         evaluated: epochs that were finished at the last evaluation.
         best_score: the highest validation score; nan before there is one.
         seconds: time spent in training and evaluation, over all starts of the run.
-        log_sizes: bytes in the log files, so that a resumed run drops what a killed one wrote after its checkpoint.
+        log_sizes: bytes in the log files, so that a resumed run drops what a killed one wrote after
+            its checkpoint.
     """
 
     epoch: int = 0
@@ -68,7 +71,9 @@ class RunProgress:
 
 @dataclass
 class TrainingState:
-    """The parts of a trainer that a checkpoint holds. The schedule is not among them: it follows from the step."""
+    """The parts of a trainer that a checkpoint holds. The schedule is not among them: it follows
+    from the step.
+    """
 
     model: MultiTaskModel
     ema: ModelEmaV3 | None
@@ -82,7 +87,9 @@ class TrainingState:
     world: World = field(default_factory=World)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only; all processes must ask for it, the main one's is the run's."""
+        """Tensors and plain values only; all processes must ask for it, the main one's is the
+        run's.
+        """
         cuda = self.device.type == "cuda"
         own = {
             "cpu": torch.get_rng_state(),
@@ -120,7 +127,8 @@ class TrainingState:
 def check_same_run(
     path: Path, saved: Mapping[str, Any], config: Config, limit_batches: int | None, processes: int
 ) -> None:
-    """Refuse the content of the checkpoint ``path`` where a run of ``config`` is no continuation of it.
+    """Refuse the content of the checkpoint ``path`` where a run of ``config`` is no continuation of
+    it.
 
     Raises:
         ValueError: it is no training checkpoint, or one of another run; names what differs.

@@ -1,7 +1,7 @@
 """The gradient of one optimiser step, read top to bottom.
 
-Every loss is divided by the counts of the whole step, over all its micro-batches and processes: the losses of the parts
-add up to those of one large batch, and so do the gradients.
+Every loss is divided by the counts of the whole step, over all its micro-batches and processes: the
+losses of the parts add up to those of one large batch, and so do the gradients.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def step_gradients(parts: StepParts, step: Step) -> Tensor:
 def forward_losses(
     parts: StepParts, batch: Batch, targets: Mapping[str, Any], counts: Tensor
 ) -> Tensor:
-    """The addends (T,) that a micro-batch gives to the losses of the step; 0 with a graph without truth."""
+    """The addends (T,) that a micro-batch gives to the losses of the step; 0 with a graph without
+    truth.
+    """
     with parts.autocast():
         predictions = parts.forward(batch.images)
     losses: Tensor = parts.criterion(predictions, targets, counts)
@@ -136,7 +138,9 @@ def forward_losses(
 
 
 def losses_after(parts: StepParts, step: Step) -> Tensor:
-    """The losses (T,) of the same step with the present parameters; leaves no trace in batch norm."""
+    """The losses (T,) of the same step with the present parameters; leaves no trace in batch
+    norm.
+    """
     buffers = [buffer.clone() for buffer in parts.model.buffers()]
     with torch.no_grad():
         pairs = zip(step.batches, step.targets, strict=True)
@@ -150,7 +154,9 @@ def losses_after(parts: StepParts, step: Step) -> Tensor:
 def loss_weights(
     weighting: LossWeighting, losses: Tensor, present: Sequence[bool], generator: Any
 ) -> Tensor:
-    """The weights (T,) of the task gradients: the derivatives of the weighted loss by the losses."""
+    """The weights (T,) of the task gradients: the derivatives of the weighted loss by the
+    losses.
+    """
     leaf = losses.detach().requires_grad_()
     (weights,) = torch.autograd.grad(weighting(leaf, present, generator), leaf)
     return weights
@@ -159,8 +165,8 @@ def loss_weights(
 def _plain(parts: StepParts, step: Step) -> Tensor:
     """One backward pass per micro-batch.
 
-    The weights follow from an estimate of the step's losses by the micro-batch. That is exact for one micro-batch, and
-    with a weighting whose weights do not depend on the losses.
+    The weights follow from an estimate of the step's losses by the micro-batch. That is exact for
+    one micro-batch, and with a weighting whose weights do not depend on the losses.
     """
     total = torch.zeros(len(step.present), device=parts.device)
     for i, (batch, targets) in enumerate(zip(step.batches, step.targets, strict=True)):
@@ -180,7 +186,9 @@ def _plain(parts: StepParts, step: Step) -> Tensor:
 
 
 def _balanced(parts: StepParts, balance: Balance, step: Step) -> Tensor:
-    """The gradients of all tasks, balanced once the losses and the gradients of the whole step are known."""
+    """The gradients of all tasks, balanced once the losses and the gradients of the whole step are
+    known.
+    """
     gradients = balance.start(step.present, step.number - 1)
     total = torch.zeros(len(step.present), device=parts.device)
     for batch, targets in zip(step.batches, step.targets, strict=True):
@@ -232,7 +240,8 @@ def _checked(parts: StepParts, losses: Tensor, batch: Batch, number: int) -> Ten
 def _estimate(losses: Tensor, step: Step, index: int) -> Tensor:
     """The losses (T,) of the step, guessed from those of one micro-batch.
 
-    A task without truth in the micro-batch takes the mean of the others: a 0 would rule the methods with logarithms.
+    A task without truth in the micro-batch takes the mean of the others: a 0 would rule the methods
+    with logarithms.
     """
     if len(step.batches) == 1:
         return losses

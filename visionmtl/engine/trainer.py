@@ -246,7 +246,9 @@ class Trainer:
         self._end_epoch(title, images * self.world.size / (time.perf_counter() - start))
 
     def _annotated(self, micro_batches: list[Batch], stop: StopRequest) -> list[list[int]]:
-        """Samples of all processes with truth, per micro-batch and task; the same message agrees on stopping."""
+        """Samples of all processes with truth, per micro-batch and task; the same message agrees on
+        stopping.
+        """
         counts = [count for batch in micro_batches for count in batch.annotated.values()]
         sums = self.world.sum_host([*counts, *stop.votes()])
         stop.agree(sums[len(counts) :])
@@ -258,7 +260,9 @@ class Trainer:
         return every is not None and self.progress.step % every == 0
 
     def _end_epoch(self, title: str, images_per_second: float) -> None:
-        """Log the epoch: losses as split ``train``, and ``speed`` apart, because no two equal runs share it."""
+        """Log the epoch: losses as split ``train``, and ``speed`` apart, because no two equal runs
+        share it.
+        """
         progress = self.progress
         self.parts.finite.flush()
         progress.epoch, progress.batch = progress.epoch + 1, 0

@@ -1,4 +1,6 @@
-"""Losses: ``(prediction, targets) -> scalar``, masked inside, 0 with a graph where nothing is valid."""
+"""Losses: ``(prediction, targets) -> scalar``, masked inside, 0 with a graph where nothing is
+valid.
+"""
 
 from visionmtl.losses.base import TaskLoss
 from visionmtl.losses.criterion import Criterion

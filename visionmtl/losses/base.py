@@ -10,11 +10,12 @@ from visionmtl.losses.reduction import count_valid
 
 
 class TaskLoss(nn.Module):
-    """``(prediction, targets) -> scalar``: a sum of terms "numerator over count", with counts of the targets alone.
+    """``(prediction, targets) -> scalar``: a sum of terms "numerator over count", with counts of
+    the targets alone.
 
-    So a batch can come in parts, as micro-batches or on several processes: where each part divides by the counts of the
-    whole batch, which are the sums of the parts' own, the losses of the parts add up to the loss of the whole batch.
-    Losses with terms of another form say how they differ.
+    So a batch can come in parts, as micro-batches or on several processes: where each part divides
+    by the counts of the whole batch, which are the sums of the parts' own, the losses of the parts
+    add up to the loss of the whole batch. Losses with terms of another form say how they differ.
 
     Attributes:
         num_counts: n, how many counts the loss has.
@@ -23,7 +24,9 @@ class TaskLoss(nn.Module):
     num_counts: ClassVar[int] = 1
 
     def prepare(self, targets: Any, size: tuple[int, int]) -> Any:
-        """The targets of a batch of images (H, W) in the form that ``counts`` and ``forward`` take."""
+        """The targets of a batch of images (H, W) in the form that ``counts`` and ``forward``
+        take.
+        """
         return targets
 
     def counts(self, targets: Any) -> Tensor:
@@ -36,7 +39,8 @@ class TaskLoss(nn.Module):
         Args:
             prediction: what the head gives.
             targets: as a data loader gives them, or prepared.
-            counts: (n,), those of the whole batch of which this is a part; None if this is all of it.
+            counts: (n,), those of the whole batch of which this is a part; None if this is all of
+                it.
 
         Returns:
             A scalar; 0 with a graph where nothing is valid.

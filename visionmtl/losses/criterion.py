@@ -15,13 +15,16 @@ from visionmtl.types import Batch, Prediction
 class Criterion(nn.Module):
     """One loss per task, stacked in task order.
 
-    A batch that comes in parts, as micro-batches or on several processes, has the losses of the whole one like this::
+    A batch that comes in parts, as micro-batches or on several processes, has the losses of the
+    whole one like this::
 
         targets = [criterion.prepare(part) for part in parts]
-        counts = torch.stack([criterion.counts(t) for t in targets]).sum(0)  # and over the processes
-        losses = sum(criterion(model(part.images), t, counts) for part, t in zip(parts, targets))
+        counts = torch.stack([criterion.counts(t) for t in targets]).sum(0)  # and over the
+        processes losses = sum(criterion(model(part.images), t, counts) for part, t in zip(parts,
+        targets))
 
-    This is exact but for soft Dice, SILog and the threshold of berHu, which are taken over each part.
+    This is exact but for soft Dice, SILog and the threshold of berHu, which are taken over each
+    part.
 
     Args:
         losses: the loss of each task; the order of the dict is the task order.
@@ -39,7 +42,8 @@ class Criterion(nn.Module):
         self.losses: Any = nn.ModuleList(losses.values())
 
     def prepare(self, batch: Batch) -> dict[str, Any]:
-        """The targets of ``batch`` in the form that the losses want; boxes are matched to points here, once.
+        """The targets of ``batch`` in the form that the losses want; boxes are matched to points
+        here, once.
 
         Raises:
             ValueError: a task without targets.
@@ -50,7 +54,8 @@ class Criterion(nn.Module):
         return {task: loss.prepare(batch.targets[task], size) for task, loss in pairs}
 
     def counts(self, targets: Mapping[str, Any]) -> Tensor:
-        """What the losses divide by, float32 (n,), from prepared targets; those of the parts of a batch are added up.
+        """What the losses divide by, float32 (n,), from prepared targets; those of the parts of a
+        batch are added up.
 
         Raises:
             ValueError: a task without targets.
@@ -71,7 +76,8 @@ class Criterion(nn.Module):
         Args:
             predictions: of every task.
             targets: of every task, prepared or not.
-            counts: ``counts`` of the whole batch of which this is a part; None if this is all of it.
+            counts: ``counts`` of the whole batch of which this is a part; None if this is all of
+                it.
 
         Raises:
             ValueError: a task without a prediction or without targets.

@@ -28,7 +28,8 @@ class PointTargets:
 
     Attributes:
         labels: int64 (B, A), a class id, ``BACKGROUND`` or ``IGNORED``.
-        distances: (B, A, 4) in pixels to the left, top, right and bottom of the point's box, 1 where it has none.
+        distances: (B, A, 4) in pixels to the left, top, right and bottom of the point's box, 1
+            where it has none.
         centerness: (B, A) in 0..1, 0 where the point has no box.
         known: bool (B, K), the classes that each annotation speaks of; None where all speak of all.
     """
@@ -42,15 +43,17 @@ class PointTargets:
 class FCOSLoss(TaskLoss):
     """Focal loss of the classes, GIoU loss of the boxes and cross-entropy of the centreness.
 
-    Tian et al., FCOS, 2019, https://arxiv.org/abs/1904.01355, with the improvements of its 2020 version,
-    https://arxiv.org/abs/2006.09214: positives near the box centre only, and boxes weighted by their centreness. Focal
-    and centreness terms are divided by the number of positive points of the batch, the box term by the sum of the
-    positives' centreness. Images that are not annotated take no part; annotated ones without boxes are all background.
-    Where an annotation speaks of some classes only (``known``), objects of the others are neither boxes nor background.
+    Tian et al., FCOS, 2019, https://arxiv.org/abs/1904.01355, with the improvements of its 2020
+    version, https://arxiv.org/abs/2006.09214: positives near the box centre only, and boxes
+    weighted by their centreness. Focal and centreness terms are divided by the number of positive
+    points of the batch, the box term by the sum of the positives' centreness. Images that are not
+    annotated take no part; annotated ones without boxes are all background. Where an annotation
+    speaks of some classes only (``known``), objects of the others are neither boxes nor background.
 
     Args:
         num_classes: K.
-        centre_radius: a point is positive within this many strides of its box centre, in x and in y.
+        centre_radius: a point is positive within this many strides of its box centre, in x and in
+            y.
         class_weight: factor of the focal term (alpha 0.25, gamma 2).
         box_weight: factor of the box term.
         centerness_weight: factor of the centreness term.
@@ -149,7 +152,8 @@ class FCOSLoss(TaskLoss):
 def _box_loss(distances: Tensor, targets: PointTargets) -> Tensor:
     """Sum of the positives' GIoU losses, weighted by their centreness; distances (B, A, 4)."""
     positive = targets.labels >= 0
-    # 1 px for every point that has no box: GIoU and its gradient stay finite whatever the head says there.
+    # 1 px for every point that has no box: GIoU and its gradient stay finite whatever the head says
+    # there.
     distances = torch.where(positive.unsqueeze(-1), full_precision(distances), 1.0)
     return torch.where(
         positive, targets.centerness * giou_loss(distances, targets.distances), 0.0
@@ -171,10 +175,11 @@ def match_points(
 ) -> tuple[Tensor, Tensor]:
     """Gives each point the box it answers for.
 
-    A point may answer for a box if it lies inside it, within ``centre_radius`` strides of its centre in x and y, and if
-    the largest of its four distances to the sides is one of its level's: in (4, 8] strides, from 0 on the finest and
-    without bound on the coarsest level. With strides that double, as a pyramid's do, the ranges meet (FCOS: 64 px at
-    stride 8). Among several boxes the smallest wins, among equals the first.
+    A point may answer for a box if it lies inside it, within ``centre_radius`` strides of its
+    centre in x and y, and if the largest of its four distances to the sides is one of its level's:
+    in (4, 8] strides, from 0 on the finest and without bound on the coarsest level. With strides
+    that double, as a pyramid's do, the ranges meet (FCOS: 64 px at stride 8). Among several boxes
+    the smallest wins, among equals the first.
 
     Args:
         points: (A, 2), x y in pixels.
@@ -184,8 +189,8 @@ def match_points(
         centre_radius: in strides.
 
     Returns:
-        Labels (A,), ``BACKGROUND`` where no box fits, and distances (A, 4) in pixels to the left, top, right and bottom
-        of the box, 1 where no box fits.
+        Labels (A,), ``BACKGROUND`` where no box fits, and distances (A, 4) in pixels to the left,
+        top, right and bottom of the box, 1 where no box fits.
     """
     # A last box that contains no point: it stands for "none" and spares the case N = 0.
     boxes, labels = F.pad(boxes.to(points.dtype), (0, 0, 0, 1)), F.pad(labels, (0, 1))
@@ -225,10 +230,11 @@ def centerness_of(distances: Tensor) -> Tensor:
 
 
 def giou_loss(predicted: Tensor, truth: Tensor) -> Tensor:
-    """1 - GIoU of boxes around the same point (Rezatofighi et al., 2019, https://arxiv.org/abs/1902.09630).
+    """1 - GIoU of boxes around the same point (Rezatofighi et al., 2019,
+    https://arxiv.org/abs/1902.09630).
 
-    Distances to the sides make it short: both boxes hold the point, so they overlap. (torchvision's indexes by a
-    boolean mask, which makes the host wait for the device.)
+    Distances to the sides make it short: both boxes hold the point, so they overlap. (torchvision's
+    indexes by a boolean mask, which makes the host wait for the device.)
 
     Args:
         predicted: positive (..., 4), left top right bottom in pixels.

@@ -12,12 +12,14 @@ from visionmtl.types import DenseTargets
 
 
 class BalancedBCELoss(TaskLoss):
-    """Binary cross-entropy, (w * sum over positives + (1 - w) * sum over negatives) / number of valid pixels.
+    """Binary cross-entropy, (w * sum over positives + (1 - w) * sum over negatives) / number of
+    valid pixels.
 
-    By default w is the share of negatives among the valid pixels of the batch, so that positives and negatives weigh
-    the same: Xie and Tu, HED, 2015, https://arxiv.org/abs/1504.06375, equation 2, there for each image. So saliency is
-    trained on PASCAL-Context since Maninis et al., 2019, https://arxiv.org/abs/1904.08918. A batch that has only
-    positives, or only negatives, then teaches nothing: its loss is 0.
+    By default w is the share of negatives among the valid pixels of the batch, so that positives
+    and negatives weigh the same: Xie and Tu, HED, 2015, https://arxiv.org/abs/1504.06375, equation
+    2, there for each image. So saliency is trained on PASCAL-Context since Maninis et al., 2019,
+    https://arxiv.org/abs/1904.08918. A batch that has only positives, or only negatives, then
+    teaches nothing: its loss is 0.
 
     Args:
         positive_weight: w in (0, 1); None balances. 0.5 is half the plain cross-entropy.
@@ -57,7 +59,9 @@ class BalancedBCELoss(TaskLoss):
 
 
 class EdgeBCELoss(BalancedBCELoss):
-    """``BalancedBCELoss`` with a fixed weight: 0.95, as usual on PASCAL-Context (https://arxiv.org/abs/2004.13379)."""
+    """``BalancedBCELoss`` with a fixed weight: 0.95, as usual on PASCAL-Context
+    (https://arxiv.org/abs/2004.13379).
+    """
 
     def __init__(self, positive_weight: float | None = 0.95) -> None:
         super().__init__(positive_weight)

@@ -1,4 +1,6 @@
-"""Losses of surface normals: unit vectors (B, 3, H, W), the means over the valid pixels of the batch."""
+"""Losses of surface normals: unit vectors (B, 3, H, W), the means over the valid pixels of the
+batch.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from visionmtl.types import DenseTargets
 class CosineNormalsLoss(TaskLoss):
     """1 - cos of the angle to the truth, in 0..2.
 
-    Computed as |p - n|^2 / 2, which is the same number for unit vectors, cannot turn negative and does not cancel for
-    small angles.
+    Computed as |p - n|^2 / 2, which is the same number for unit vectors, cannot turn negative and
+    does not cancel for small angles.
     """
 
     def forward(
@@ -27,7 +29,8 @@ class CosineNormalsLoss(TaskLoss):
 class AngularNormalsLoss(TaskLoss):
     """The angle to the truth, in radians.
 
-    atan2(|p x n|, p . n) has a bounded gradient for unit vectors, unlike acos(p . n). ``eps`` rounds off the kink of
+    atan2(|p x n|, p . n) has a bounded gradient for unit vectors, unlike acos(p . n). ``eps``
+    rounds off the kink of
     |p x n| at angle 0, where the gradient would point at rounding noise; it is also the smallest angle returned.
     """
 

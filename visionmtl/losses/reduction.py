@@ -7,7 +7,9 @@ from torch import Tensor
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """``x`` in at least float32: no loss is computed in half precision, whatever autocast made of the prediction."""
+    """``x`` in at least float32: no loss is computed in half precision, whatever autocast made of
+    the prediction.
+    """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -24,8 +26,9 @@ def divide(numerator: Tensor, count: Tensor) -> Tensor:
 def masked_mean(values: Tensor, valid: Tensor, counts: Tensor | None = None) -> Tensor:
     """Mean of ``values`` where ``valid``; 0 with a zero gradient where nothing is valid.
 
-    What ``values`` holds elsewhere has no influence, NaN included. Its *gradient* there is stopped too, but a function
-    with an infinite derivative in front of it would turn that zero into NaN: mask the inputs of such a function.
+    What ``values`` holds elsewhere has no influence, NaN included. Its *gradient* there is stopped
+    too, but a function with an infinite derivative in front of it would turn that zero into NaN:
+    mask the inputs of such a function.
 
     Args:
         values: any shape.

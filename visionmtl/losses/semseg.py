@@ -17,11 +17,11 @@ from visionmtl.types import DenseTargets
 class CrossEntropyLoss(TaskLoss):
     """Cross-entropy over the valid pixels of the batch, optionally with a soft Dice term.
 
-    Where an annotation speaks of some classes only (``known``), the softmax runs over these: nothing is learnt about
-    the others, which may well be there under another name.
+    Where an annotation speaks of some classes only (``known``), the softmax runs over these:
+    nothing is learnt about the others, which may well be there under another name.
 
-    With class weights the mean is torch's: sum of w[y] * loss over sum of w[y]. The Dice term of a batch that comes in
-    parts is the mean of theirs, weighted by their shares of the valid pixels.
+    With class weights the mean is torch's: sum of w[y] * loss over sum of w[y]. The Dice term of a
+    batch that comes in parts is the mean of theirs, weighted by their shares of the valid pixels.
 
     Args:
         num_classes: K.
@@ -101,8 +101,8 @@ def _labels(targets: DenseTargets) -> Tensor:
 def soft_dice_loss(probabilities: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     """1 - 2 sum(p g) / (sum(p^2) + sum(g^2)), the mean over the classes that occur in the batch.
 
-    Milletari et al., V-Net, 2016, https://arxiv.org/abs/1606.04797, section 3, with its squared denominator; the sums
-    run over all valid pixels of the batch, not per image.
+    Milletari et al., V-Net, 2016, https://arxiv.org/abs/1606.04797, section 3, with its squared
+    denominator; the sums run over all valid pixels of the batch, not per image.
 
     Args:
         probabilities: (B, K, H, W) in 0..1.

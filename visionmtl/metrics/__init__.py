@@ -1,4 +1,6 @@
-"""Metrics: one per task; ``visionmtl.metrics.multitask`` has the numbers over all of them (score, delta_m)."""
+"""Metrics: one per task; ``visionmtl.metrics.multitask`` has the numbers over all of them (score,
+delta_m).
+"""
 
 from visionmtl.metrics.base import TaskMetric
 from visionmtl.metrics.depth import DepthMetric

@@ -11,10 +11,12 @@ from visionmtl.types import DenseTargets, TaskSpec
 
 
 class TaskMetric(Metric):
-    """The metric of one task: ``update(prediction, targets)`` batch by batch, ``compute`` -> value by key.
+    """The metric of one task: ``update(prediction, targets)`` batch by batch, ``compute`` -> value
+    by key.
 
     Attributes:
-        headline: key of the main metric, which stands for the task in tables and in delta_m, convention A.
+        headline: key of the main metric, which stands for the task in tables and in delta_m,
+            convention A.
         score_key: key of the share in percent, higher is better, that enters the validation score.
         higher_is_better_by_key: the keys that are reported, in order.
         delta_m_keys: keys that enter delta_m, convention B.
@@ -33,7 +35,9 @@ class TaskMetric(Metric):
 
 
 def check_probabilities(task: str, prediction: Tensor, targets: DenseTargets) -> None:
-    """Raise ``ValueError`` unless ``prediction`` is (B, 1, H, W), as the targets (B, H, W) ask for."""
+    """Raise ``ValueError`` unless ``prediction`` is (B, 1, H, W), as the targets (B, H, W) ask
+    for.
+    """
     expected = (len(targets.value), 1, *targets.value.shape[1:])
     if prediction.shape != expected:
         raise ValueError(

@@ -26,16 +26,22 @@ _ERRORS = (
 
 
 class DepthMetric(TaskMetric):
-    """The usual depth errors (Eigen et al. 2014, https://arxiv.org/abs/1406.2283) of prediction p and truth g.
+    """The usual depth errors (Eigen et al. 2014, https://arxiv.org/abs/1406.2283) of prediction p
+    and truth g.
 
-    - ``abs_err`` mean |p - g| and ``rmse`` sqrt(mean (p - g)^2), metres; ``sq_rel`` mean (p - g)^2 / g, metres
-    - ``abs_rel`` mean |p - g| / g; ``rmse_log`` sqrt(mean d^2) with d = ln p - ln g; ``log10`` mean |log10 p - log10 g|
+    - ``abs_err`` mean |p - g| and ``rmse`` sqrt(mean (p - g)^2), metres; ``sq_rel`` mean (p - g)^2
+      / g, metres
+    - ``abs_rel`` mean |p - g| / g; ``rmse_log`` sqrt(mean d^2) with d = ln p - ln g; ``log10`` mean
+      |log10 p - log10 g|
     - ``silog`` 100 sqrt(mean d^2 - (mean d)^2), as on the KITTI benchmark
-    - ``delta1``, ``delta2``, ``delta3``: percent of pixels with max(p / g, g / p) < 1.25, 1.25^2, 1.25^3
-    - ``rmse_per_image``: mean over images of their own RMSE, metres; other papers call this number RMSE
+    - ``delta1``, ``delta2``, ``delta3``: percent of pixels with max(p / g, g / p) < 1.25, 1.25^2,
+      1.25^3
+    - ``rmse_per_image``: mean over images of their own RMSE, metres; other papers call this number
+      RMSE
 
-    All but the last are pooled over the split. A pixel counts if its target is valid and min_depth <= g <= max_depth.
-    As is usual, p is clamped to [min_depth, max_depth] first. A nan in p makes the errors nan and fails the shares.
+    All but the last are pooled over the split. A pixel counts if its target is valid and min_depth
+    <= g <= max_depth. As is usual, p is clamped to [min_depth, max_depth] first. A nan in p makes
+    the errors nan and fails the shares.
 
     Args:
         max_depth: metres.
@@ -99,7 +105,8 @@ class DepthMetric(TaskMetric):
             raise ValueError(f"{self.expects} of shape {expected}, got {got}")
         g = targets.value.double()
         valid = targets.valid.unsqueeze(1) & (g >= self.min_depth) & (g <= self.max_depth)
-        # 1 m in both places: every error of an invalid pixel is exactly 0 and no logarithm sees a 0.
+        # 1 m in both places: every error of an invalid pixel is exactly 0 and no logarithm sees a
+        # 0.
         g = torch.where(valid, g, 1.0)
         p = torch.where(valid, prediction.double().clamp(self.min_depth, self.max_depth), 1.0)
         sums = self._sums_per_image(p, g, valid)
@@ -130,7 +137,8 @@ class DepthMetric(TaskMetric):
     def compute(self) -> dict[str, float]:
         """Value by key; nan where nothing was valid."""
         mean = dict(zip(_ERRORS, (self.sums / self.pixels).tolist(), strict=True))
-        # Rounding may leave the variance of a perfect prediction just below 0; max() with nan first keeps the nan.
+        # Rounding may leave the variance of a perfect prediction just below 0; max() with nan first
+        # keeps the nan.
         variance = max(mean["log_square"] - mean["log"] ** 2, 0.0)
         return {
             "abs_err": mean["abs_err"],

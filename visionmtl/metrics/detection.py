@@ -17,13 +17,15 @@ _KEYS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar
 
 
 class DetectionMetric(TaskMetric):
-    """COCO's box AP and AR (https://cocodataset.org/#detection-eval) in percent, with at most 100 boxes per image.
+    """COCO's box AP and AR (https://cocodataset.org/#detection-eval) in percent, with at most 100
+    boxes per image.
 
-    ``map`` is the mean over classes and IoU thresholds 0.50, 0.55 .. 0.95; ``map_50`` and ``map_75`` use one threshold;
-    ``map_small``, ``map_medium`` and ``map_large`` take objects below 32^2, up to 96^2 and above 96^2 pixels;
-    ``per_class`` is ``map`` by class name. A value without any true box is nan and enters no mean.
-    An image that is annotated with no boxes counts (all its detections are wrong), one that is not annotated does not,
-    and neither do detections of classes that its annotation does not speak of.
+    ``map`` is the mean over classes and IoU thresholds 0.50, 0.55 .. 0.95; ``map_50`` and
+    ``map_75`` use one threshold; ``map_small``, ``map_medium`` and ``map_large`` take objects below
+    32^2, up to 96^2 and above 96^2 pixels; ``per_class`` is ``map`` by class name. A value without
+    any true box is nan and enters no mean. An image that is annotated with no boxes counts (all its
+    detections are wrong), one that is not annotated does not, and neither do detections of classes
+    that its annotation does not speak of.
 
     Args:
         classes: class names, their position is the class id.
@@ -41,9 +43,10 @@ class DetectionMetric(TaskMetric):
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__()
         self.classes = tuple(classes)
-        # Rows of all images in one flat float32 list each: (box, score, label), (box, label), (detections, true boxes).
-        # MeanAveragePrecision's own states have one tensor per image, and its gather hangs if ranks hold unequal
-        # numbers of images. Flat float32 lists are gathered whole, also where one rank has none.
+        # Rows of all images in one flat float32 list each: (box, score, label), (box, label),
+        # (detections, true boxes). MeanAveragePrecision's own states have one tensor per image, and
+        # its gather hangs if ranks hold unequal numbers of images. Flat float32 lists are gathered
+        # whole, also where one rank has none.
         for state in ("detections", "truth", "sizes"):
             self.add_state(state, [], dist_reduce_fx="cat")
 
@@ -113,7 +116,8 @@ class DetectionMetric(TaskMetric):
         detections: list[dict[str, Tensor]], truth: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         coco = MeanAveragePrecision(
-            # Exact steps as in pycocotools; torchmetrics' own defaults are rounded to float32 (0.60000002).
+            # Exact steps as in pycocotools; torchmetrics' own defaults are rounded to float32
+            # (0.60000002).
             iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
             rec_thresholds=np.linspace(0.0, 1.0, 101).tolist(),
             class_metrics=True,
@@ -131,7 +135,9 @@ class DetectionMetric(TaskMetric):
 
 
 def _rows(state: list[Tensor] | Tensor, width: int) -> Tensor:
-    """(N, width) on the host, from the list of a rank or the tensor that a sync made of all ranks' lists."""
+    """(N, width) on the host, from the list of a rank or the tensor that a sync made of all ranks'
+    lists.
+    """
     flat = (
         state
         if isinstance(state, Tensor)

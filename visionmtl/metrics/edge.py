@@ -17,32 +17,41 @@ from visionmtl.types import DenseTargets, TaskSpec
 
 
 class EdgeMetric(TaskMetric):
-    """F = 2 P R / (P + R) in percent, of lines one pixel wide (Martin et al., PAMI 2004; the benchmark of BSDS500).
+    """F = 2 P R / (P + R) in percent, of lines one pixel wide (Martin et al., PAMI 2004; the
+    benchmark of BSDS500).
 
-    The predicted map is reduced to the crests of its edges. At each threshold, what reaches it is thinned, and matched
-    one to one with the truth: as many pairs as possible, of pixels at most ``max_dist`` times the diagonal of the image
-    apart. Precision P is matched / predicted, recall R is matched / true, of the counts of the whole split:
+    The predicted map is reduced to the crests of its edges. At each threshold, what reaches it is
+    thinned, and matched one to one with the truth: as many pairs as possible, of pixels at most
+    ``max_dist`` times the diagonal of the image apart. Precision P is matched / predicted, recall R
+    is matched / true, of the counts of the whole split:
 
     - ``ods_f``: at the threshold that is best for the split (optimal data set scale)
-    - ``ois_f``: at the threshold that is best for each image (optimal image scale), nearly always the larger one
+    - ``ois_f``: at the threshold that is best for each image (optimal image scale), nearly always
+      the larger one
 
-    What differs from the MATLAB tools (BSDS ``correspondPixels``, Dollar's ``edgesEvalDir``, SEISM):
+    What differs from the MATLAB tools (BSDS ``correspondPixels``, Dollar's ``edgesEvalDir``,
+    SEISM):
 
-    - They minimise the sum of the distances, with a high price for each pixel that is left over, over a graph that is
-      random in part. Only the number of pairs is used of that, and here it is the largest there is.
-    - The truth is thinned, too, which leaves lines of one pixel as they are: a perfect prediction has 100.
-    - ``edgesNms`` also fades out edges within 5 pixels of the border, and measures directions a little differently.
-    - ``edgesEvalDir`` interpolates between thresholds for ``ods_f``. SEISM does not, nor does this class.
+    - They minimise the sum of the distances, with a high price for each pixel that is left over,
+      over a graph that is random in part. Only the number of pairs is used of that, and here it is
+      the largest there is.
+    - The truth is thinned, too, which leaves lines of one pixel as they are: a perfect prediction
+      has 100.
+    - ``edgesNms`` also fades out edges within 5 pixels of the border, and measures directions a
+      little differently.
+    - ``edgesEvalDir`` interpolates between thresholds for ``ods_f``. SEISM does not, nor does this
+      class.
     - Where thresholds tie on an image, the highest is taken; the tools take the lowest.
 
-    Tables on PASCAL-Context come from SEISM, with suppression in Maninis et al., 2019, https://arxiv.org/abs/1904.08918,
-    and without (only thresholds and thinning) in what is evaluated like https://arxiv.org/abs/2004.13379.
+    Tables on PASCAL-Context come from SEISM, with suppression in Maninis et al., 2019,
+    https://arxiv.org/abs/1904.08918, and without (only thresholds and thinning) in what is
+    evaluated like https://arxiv.org/abs/2004.13379.
 
-    Invalid pixels are neither predicted nor true. An image without a true edge counts by its false positives. Nan is no
-    edge. The values are nan where no image of the split has a true edge.
+    Invalid pixels are neither predicted nor true. An image without a true edge counts by its false
+    positives. Nan is no edge. The values are nan where no image of the split has a true edge.
 
-    An image of 320 x 480 takes 0.1 s of one core with 19 thresholds, and 0.4 s with the 99 of the benchmark. These
-    gained 0.01 points of ``ods_f`` and 0.2 of ``ois_f`` on synthetic predictions.
+    An image of 320 x 480 takes 0.1 s of one core with 19 thresholds, and 0.4 s with the 99 of the
+    benchmark. These gained 0.01 points of ``ods_f`` and 0.2 of ``ois_f`` on synthetic predictions.
 
     Args:
         max_dist: 0.0075 of the diagonal is usual on BSDS and PASCAL-Context, 0.011 on NYUv2.
@@ -70,7 +79,8 @@ class EdgeMetric(TaskMetric):
         if num_thresholds < 1:
             raise ValueError(f"edge: num_thresholds must be at least 1, got {num_thresholds}")
         self.max_dist, self.num_thresholds = max_dist, num_thresholds
-        # Matched and predicted pixels by threshold, the same at each image's own best threshold, and true pixels.
+        # Matched and predicted pixels by threshold, the same at each image's own best threshold,
+        # and true pixels.
         self.add_state(
             "counts", torch.zeros(2, num_thresholds, dtype=torch.int64), dist_reduce_fx="sum"
         )
@@ -116,7 +126,8 @@ class EdgeMetric(TaskMetric):
         thresholds = np.arange(1, self.num_thresholds + 1) / (self.num_thresholds + 1)
         used = crests >= thresholds[0]
         pairs = candidate_pairs(used, truth, self.max_dist * np.hypot(*truth.shape))
-        # What reaches a threshold reaches the lower ones: where the number of pixels is the same, so is the mask.
+        # What reaches a threshold reaches the lower ones: where the number of pixels is the same,
+        # so is the mask.
         numbers = [np.count_nonzero(crests >= threshold) for threshold in thresholds]
         _, first, same = np.unique(numbers, return_index=True, return_inverse=True)
         lines = [thin(crests >= threshold) for threshold in thresholds[first]]

@@ -16,8 +16,8 @@ def candidate_pairs(predicted: np.ndarray, truth: np.ndarray, radius: float) -> 
         radius: the largest distance of two centres.
 
     Returns:
-        A ``scipy.sparse`` matrix (N, M) in CSR format with an entry, the distance, where a pair may match; rows and
-        columns are in the order of ``np.nonzero``.
+        A ``scipy.sparse`` matrix (N, M) in CSR format with an entry, the distance, where a pair may
+        match; rows and columns are in the order of ``np.nonzero``.
     """
     from scipy.spatial import cKDTree
 
@@ -26,10 +26,11 @@ def candidate_pairs(predicted: np.ndarray, truth: np.ndarray, radius: float) -> 
 
 
 def count_matches(pairs: Any) -> int:
-    """How many of the pairs (N, M) of ``candidate_pairs`` can be formed at once, each pixel in one at most.
+    """How many of the pairs (N, M) of ``candidate_pairs`` can be formed at once, each pixel in one
+    at most.
 
-    That is the largest flow from N sources to M sinks. Dinic's algorithm takes milliseconds, always; SciPy's
-    ``maximum_bipartite_matching`` takes seconds on some images (SciPy 1.17).
+    That is the largest flow from N sources to M sinks. Dinic's algorithm takes milliseconds,
+    always; SciPy's ``maximum_bipartite_matching`` takes seconds on some images (SciPy 1.17).
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import maximum_flow

@@ -1,4 +1,6 @@
-"""All tasks together: one metric per task, the score that picks the best checkpoint, and delta_m."""
+"""All tasks together: one metric per task, the score that picks the best checkpoint, and
+delta_m.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ Results = Mapping[str, Mapping[str, Any]]
 
 
 class _SampleCounter(Metric):
-    """Number of samples seen, then of annotated samples by task; a metric so that ranks are summed."""
+    """Number of samples seen, then of annotated samples by task; a metric so that ranks are
+    summed.
+    """
 
     full_state_update: bool = False
     counts: Tensor
@@ -40,7 +44,8 @@ class _SampleCounter(Metric):
 
 
 class MultiTaskMetrics:
-    """One metric per task, fed batch by batch. Under torch.distributed every rank must call ``compute``.
+    """One metric per task, fed batch by batch. Under torch.distributed every rank must call
+    ``compute``.
 
     Args:
         tasks: the tasks, in their order.
@@ -68,9 +73,10 @@ class MultiTaskMetrics:
         """Add one batch.
 
         Args:
-            predictions: by task, as its metric takes it; detection already decoded, one ``Detections`` per image.
-                A task that is missing is not updated.
-            targets: by task; pixels of samples that are not annotated are not valid and do not count.
+            predictions: by task, as its metric takes it; detection already decoded, one
+                ``Detections`` per image. A task that is missing is not updated.
+            targets: by task; pixels of samples that are not annotated are not valid and do not
+                count.
 
         Raises:
             ValueError: a task without metric or without targets.
@@ -90,7 +96,9 @@ class MultiTaskMetrics:
         self._counter.update(torch.stack([torch.tensor(total, device=device), *counts]))
 
     def compute(self) -> dict[str, dict[str, Any]]:
-        """Values by task and key, and under ``samples`` how many there were: ``total`` and annotated by task."""
+        """Values by task and key, and under ``samples`` how many there were: ``total`` and
+        annotated by task.
+        """
         results: dict[str, dict[str, Any]] = {
             task: metric.compute() for task, metric in self.metrics.items()
         }
@@ -118,12 +126,14 @@ def _num_annotated(targets: Targets) -> Tensor:
 
 
 def validation_score(results: Results, tasks: Sequence[TaskSpec]) -> float:
-    """The number by which the best checkpoint is chosen: the mean over tasks of one share in percent, higher is better.
+    """The number by which the best checkpoint is chosen: the mean over tasks of one share in
+    percent, higher is better.
 
-    The shares are semseg ``miou``, depth and disparity ``delta1``, normals ``within_22.5``, detection ``map``, saliency
-    ``max_f`` and edge ``ods_f``: all in 0..100, so that no task outweighs the others by its unit. Tasks that are nan
-    (not annotated in the split) are left out; a prediction that is not finite fails the shares and lowers the score.
-    Nan where all tasks are nan.
+    The shares are semseg ``miou``, depth and disparity ``delta1``, normals ``within_22.5``,
+    detection ``map``, saliency ``max_f`` and edge ``ods_f``: all in 0..100, so that no task
+    outweighs the others by its unit. Tasks that are nan (not annotated in the split) are left out;
+    a prediction that is not finite fails the shares and lowers the score. Nan where all tasks are
+    nan.
     """
     shares = [float(results[task.name][TASKS[task.kind].metric.score_key]) for task in tasks]
     known = [share for share in shares if not math.isnan(share)]
@@ -132,7 +142,8 @@ def validation_score(results: Results, tasks: Sequence[TaskSpec]) -> float:
 
 @dataclass(frozen=True)
 class DeltaM:
-    """What multi-task learning gained over single-task training, in percent. Name the convention with the number.
+    """What multi-task learning gained over single-task training, in percent. Name the convention
+    with the number.
 
     Attributes:
         headline: convention A, higher is better: the mean of ``per_task``.
@@ -149,18 +160,21 @@ def delta_m(results: Results, single_task: Results, tasks: Sequence[TaskSpec]) -
     """Compare a multi-task run with single-task runs of the same backbone, data and schedule.
 
     Convention A (Maninis et al. 2019, https://arxiv.org/abs/1904.08918; Vandenhende et al. 2021,
-    https://arxiv.org/abs/2004.13379): ``1/T sum_t (-1)^l_t (M_m,t - M_b,t) / M_b,t`` in percent over the T tasks, with
-    one main metric M each and l_t = 1 where lower is better: semseg miou, depth rmse, normals mean, detection map,
-    disparity abs_err, saliency max_f, edge ods_f.
+    https://arxiv.org/abs/2004.13379): ``1/T sum_t (-1)^l_t (M_m,t - M_b,t) / M_b,t`` in percent
+    over the T tasks, with one main metric M each and l_t = 1 where lower is better: semseg miou,
+    depth rmse, normals mean, detection map, disparity abs_err, saliency max_f, edge ods_f.
 
-    Convention B (Nash-MTL, https://arxiv.org/abs/2202.01017; FAMO, https://arxiv.org/abs/2306.03792):
-    ``1/K sum_k (-1)^d_k (M_m,k - M_b,k) / M_b,k`` in percent over the K metrics of all tasks together, with d_k = 1
-    where higher is better. The metrics are semseg miou, pixel_accuracy; depth abs_err, abs_rel; normals mean, median,
-    within_11.25, within_22.5, within_30 (so far the nine of the NYUv2 tables); detection map, map_50, map_75; disparity
-    abs_err, abs_rel (the depth of Cityscapes tables is in truth a disparity); saliency max_f, miou; edge ods_f.
+    Convention B (Nash-MTL, https://arxiv.org/abs/2202.01017; FAMO,
+    https://arxiv.org/abs/2306.03792): ``1/K sum_k (-1)^d_k (M_m,k - M_b,k) / M_b,k`` in percent
+    over the K metrics of all tasks together, with d_k = 1 where higher is better. The metrics are
+    semseg miou, pixel_accuracy; depth abs_err, abs_rel; normals mean, median, within_11.25,
+    within_22.5, within_30 (so far the nine of the NYUv2 tables); detection map, map_50, map_75;
+    disparity abs_err, abs_rel (the depth of Cityscapes tables is in truth a disparity); saliency
+    max_f, miou; edge ods_f.
 
-    A value that is nan on either side, or 0 on the single-task side, has no relative change: the task's entry and the
-    means it belongs to are nan, since a mean over the other tasks is not comparable. Pass the tasks that have both.
+    A value that is nan on either side, or 0 on the single-task side, has no relative change: the
+    task's entry and the means it belongs to are nan, since a mean over the other tasks is not
+    comparable. Pass the tasks that have both.
 
     Args:
         results: the multi-task run, by task and key.
@@ -197,7 +211,9 @@ def _gain(results: Results, single_task: Results, task: TaskSpec, key: str) -> f
 
 
 def format_table(results: Results, tasks: Sequence[TaskSpec]) -> Table:
-    """A table for the terminal: one line per value, its main metric in bold, an arrow to the better side."""
+    """A table for the terminal: one line per value, its main metric in bold, an arrow to the better
+    side.
+    """
     table = Table("task", "metric", "", "value")
     table.columns[-1].justify = "right"
     for task in tasks:

@@ -1,4 +1,6 @@
-"""Surface normals: the angle between predicted and true normal, in degrees, over all valid pixels of the split."""
+"""Surface normals: the angle between predicted and true normal, in degrees, over all valid pixels
+of the split.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,22 @@ _NUM_BINS = 180 * _BINS_PER_DEGREE + 1
 
 
 class NormalsMetric(TaskMetric):
-    """Mean and median angle in degrees, and percent of pixels below 11.25, 22.5 and 30 degrees (Fouhey et al. 2013).
+    """Mean and median angle in degrees, and percent of pixels below 11.25, 22.5 and 30 degrees
+    (Fouhey et al. 2013).
 
-    The median is that of all valid pixels of the split, not a mean of medians of batches. It comes from a histogram
-    with bins of 0.01 degree, in constant memory, and is right to half a bin (0.005 degree). The other values are exact.
+    The median is that of all valid pixels of the split, not a mean of medians of batches. It comes
+    from a histogram with bins of 0.01 degree, in constant memory, and is right to half a bin (0.005
+    degree). The other values are exact.
 
-    Vectors need no unit length. A zero vector has no direction: as a prediction it counts as 90 degrees. A prediction
-    that is not finite makes the mean nan and counts as 180 degrees in the median and the shares.
+    Vectors need no unit length. A zero vector has no direction: as a prediction it counts as 90
+    degrees. A prediction that is not finite makes the mean nan and counts as 180 degrees in the
+    median and the shares.
     """
 
     headline: ClassVar[str] = "mean"
-    # A threshold near the mean error of published NYUv2 models (18 to 28 degrees) neither saturates nor starts at 0,
-    # and unlike 11.25 it lies well above the noise of normals that were computed from a depth sensor.
+    # A threshold near the mean error of published NYUv2 models (18 to 28 degrees) neither saturates
+    # nor starts at 0, and unlike 11.25 it lies well above the noise of normals that were computed
+    # from a depth sensor.
     score_key: ClassVar[str] = "within_22.5"
     higher_is_better_by_key: ClassVar[dict[str, bool]] = {
         "mean": False,
@@ -100,10 +106,11 @@ class NormalsMetric(TaskMetric):
 
 
 def angle_degrees(a: Tensor, b: Tensor) -> Tensor:
-    """Angle between the vectors of (B, 3, H, W) maps, in degrees, float64 (B, H, W); 90 where one has no length.
+    """Angle between the vectors of (B, 3, H, W) maps, in degrees, float64 (B, H, W); 90 where one
+    has no length.
 
-    ``2 atan2(||b|a - |a|b|, ||b|a + |a|b|)`` (Kahan) needs no unit length and keeps its digits near 0 and 180 degrees,
-    where acos loses them.
+    ``2 atan2(||b|a - |a|b|, ||b|a + |a|b|)`` (Kahan) needs no unit length and keeps its digits near
+    0 and 180 degrees, where acos loses them.
     """
     a, b = a.double(), b.double()
     length_a, length_b = _length(a), _length(b)

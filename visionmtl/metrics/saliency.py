@@ -18,20 +18,23 @@ _INNER = slice(3, 18)
 
 
 class SaliencyMetric(TaskMetric):
-    """Three numbers of the PASCAL-Context tables, all in percent; a pixel is predicted salient where p >= threshold.
+    """Three numbers of the PASCAL-Context tables, all in percent; a pixel is predicted salient
+    where p >= threshold.
 
-    - ``max_f``: F = (1 + b) P R / (b P + R) with b = beta^2 = 0.3, precision P and recall R over all pixels of the
-      split, the largest over the thresholds 0.05, 0.1 .. 0.95: maxF of ATRC (https://arxiv.org/abs/2104.13874) and of
-      InvPT (https://arxiv.org/abs/2203.07997).
-    - ``max_f1``: 2 P R / (P + R) of the mean precision and the mean recall over images, the largest over the thresholds
-      0.2, 0.25 .. 0.9: maxF of Maninis et al. (https://arxiv.org/abs/1904.08918) and what takes over their evaluation.
-    - ``miou``: the mean over images of the IoU of the salient pixels, the largest over the same thresholds: mIoU of
-      Maninis et al., their main number.
+    - ``max_f``: F = (1 + b) P R / (b P + R) with b = beta^2 = 0.3, precision P and recall R over
+      all pixels of the split, the largest over the thresholds 0.05, 0.1 .. 0.95: maxF of ATRC
+      (https://arxiv.org/abs/2104.13874) and of InvPT (https://arxiv.org/abs/2203.07997).
+    - ``max_f1``: 2 P R / (P + R) of the mean precision and the mean recall over images, the largest
+      over the thresholds 0.2, 0.25 .. 0.9: maxF of Maninis et al.
+      (https://arxiv.org/abs/1904.08918) and what takes over their evaluation.
+    - ``miou``: the mean over images of the IoU of the salient pixels, the largest over the same
+      thresholds: mIoU of Maninis et al., their main number.
 
-    Images without a valid pixel do not count. An image without a salient pixel has no recall: it takes no part in
-    ``max_f1`` (Maninis et al. count it as 0), its false positives lower ``max_f``, and its IoU is 100 where nothing is
-    predicted, else 0. An image where nothing is predicted though something is salient has precision 0. Predictions
-    that are nan are not salient. ``max_f`` and ``max_f1`` are nan where no image of the split has a salient pixel.
+    Images without a valid pixel do not count. An image without a salient pixel has no recall: it
+    takes no part in ``max_f1`` (Maninis et al. count it as 0), its false positives lower ``max_f``,
+    and its IoU is 100 where nothing is predicted, else 0. An image where nothing is predicted
+    though something is salient has precision 0. Predictions that are nan are not salient. ``max_f``
+    and ``max_f1`` are nan where no image of the split has a salient pixel.
     """
 
     headline: ClassVar[str] = "max_f"
@@ -49,7 +52,8 @@ class SaliencyMetric(TaskMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        # By threshold: pixels that are truly salient, predicted so, both; sums over images of precision, recall, IoU.
+        # By threshold: pixels that are truly salient, predicted so, both; sums over images of
+        # precision, recall, IoU.
         self.add_state(
             "pixels", torch.zeros(3, _THRESHOLDS, dtype=torch.int64), dist_reduce_fx="sum"
         )
@@ -100,7 +104,9 @@ class SaliencyMetric(TaskMetric):
 
 
 def _at_thresholds(probability: Tensor, counted: Tensor) -> Tensor:
-    """How many of the ``counted`` pixels (B, H, W) reach each threshold, float64 (B, _THRESHOLDS)."""
+    """How many of the ``counted`` pixels (B, H, W) reach each threshold, float64 (B,
+    _THRESHOLDS).
+    """
     thresholds = torch.arange(1, _THRESHOLDS + 1, device=probability.device).double() / (
         _THRESHOLDS + 1
     )

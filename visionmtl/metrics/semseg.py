@@ -13,13 +13,16 @@ from visionmtl.types import DenseTargets, TaskSpec
 
 
 class SemSegMetric(TaskMetric):
-    """IoU_c = TP / (TP + FP + FN) in percent, from counts summed over the split (not averaged over images or batches).
+    """IoU_c = TP / (TP + FP + FN) in percent, from counts summed over the split (not averaged over
+    images or batches).
 
-    ``miou`` is the mean over the classes whose union is not empty, that is, which occur in the truth or are predicted;
-    the other classes are nan in ``per_class``. ``pixel_accuracy`` is sum TP / number of valid pixels.
+    ``miou`` is the mean over the classes whose union is not empty, that is, which occur in the
+    truth or are predicted; the other classes are nan in ``per_class``. ``pixel_accuracy`` is sum TP
+    / number of valid pixels.
 
-    Where an annotation speaks of some classes only (``known``), a pixel that is predicted as one of the others is
-    missed, but no false positive of that class, which may well be there under another name.
+    Where an annotation speaks of some classes only (``known``), a pixel that is predicted as one of
+    the others is missed, but no false positive of that class, which may well be there under another
+    name.
 
     Args:
         classes: class names, their position is the class id.
@@ -35,8 +38,9 @@ class SemSegMetric(TaskMetric):
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__()
         self.classes = tuple(classes)
-        # The (K, K + 1) confusion matrix row by row (truth, prediction), whose last column is for predictions that the
-        # annotation does not speak of, then the valid pixels with an id outside 0..K-1.
+        # The (K, K + 1) confusion matrix row by row (truth, prediction), whose last column is for
+        # predictions that the annotation does not speak of, then the valid pixels with an id
+        # outside 0..K-1.
         bins = len(self.classes) * (len(self.classes) + 1) + 1
         self.add_state("counts", torch.zeros(bins, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -70,7 +74,8 @@ class SemSegMetric(TaskMetric):
             images = torch.arange(len(truth), device=truth.device).view(-1, 1, 1)
             known = targets.known[images, predicted.clamp(0, k - 1)]
             predicted = torch.where(known, predicted, k)
-        # Two bins after the matrix take the ids out of range and the invalid pixels: no masking, so no host sync.
+        # Two bins after the matrix take the ids out of range and the invalid pixels: no masking, so
+        # no host sync.
         index = torch.where(in_range, truth * (k + 1) + predicted, k * (k + 1))
         index = torch.where(valid, index, k * (k + 1) + 1).flatten()
         counts = torch.zeros(k * (k + 1) + 2, dtype=torch.int64, device=index.device)

@@ -11,9 +11,9 @@ import numpy as np
 def thin(mask: np.ndarray) -> np.ndarray:
     """Peel a mask, bool (H, W), until its lines are one pixel wide; ends and connections stay.
 
-    Guo and Hall, "Parallel thinning with two-subiteration algorithms", 1989, algorithm A1: what MATLAB's
-    ``bwmorph(mask, 'thin', inf)`` and ``skimage.morphology.thin`` compute, here some ten times as fast, as it is needed
-    at every threshold.
+    Guo and Hall, "Parallel thinning with two-subiteration algorithms", 1989, algorithm A1: what
+    MATLAB's ``bwmorph(mask, 'thin', inf)`` and ``skimage.morphology.thin`` compute, here some ten
+    times as fast, as it is needed at every threshold.
     """
     image: np.ndarray = mask.astype(np.uint8)
     while True:
@@ -26,7 +26,9 @@ def thin(mask: np.ndarray) -> np.ndarray:
 
 
 _BITS = np.array([[8, 4, 2], [16, 0, 1], [32, 64, 128]], np.float32)
-"""The neighbours x1 .. x8, which start in the east and go round against the clock, as bits of a number."""
+"""The neighbours x1 .. x8, which start in the east and go round against the clock, as bits of a
+number.
+"""
 
 
 @lru_cache

@@ -11,7 +11,9 @@ __all__ = ["SHARING"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``SHARING`` on first use (PEP 562): it loads timm, which model folders and the zoo do not need."""
+    """Import ``SHARING`` on first use (PEP 562): it loads timm, which model folders and the zoo do
+    not need.
+    """
     if name != "SHARING":
         raise AttributeError(f"module 'visionmtl.models' has no attribute {name!r}")
     from visionmtl.models.sharing import SHARING

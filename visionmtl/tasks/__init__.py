@@ -1,7 +1,10 @@
-"""The one table of task kinds: what serves segmentation, depth, normals, detection, disparity, saliency and edges.
+"""The one table of task kinds: what serves segmentation, depth, normals, detection, disparity,
+saliency and edges.
 
-A new kind is a head, a loss, a metric and a result, and one line here. What comes before the network knows the kinds by
-itself: ``TaskSpec`` (what a task is), ``visionmtl.data`` (how labels are read, stacked and checked).
+A new kind is a head, a loss, a metric and a result, and one line here. What comes before the
+network knows the kinds by
+itself: ``TaskSpec`` (what a task is), ``visionmtl.data`` (how labels are read, stacked and
+    checked).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Pictures of targets and predictions: every function returns a new uint8 (H, W, 3) RGB array.
 
-Normals are shown with their usual colours: right is red, up is green, towards the camera is blue. The camera frame has
-y down and z forward, so red = (x + 1) / 2, green = (1 - y) / 2, blue = (1 - z) / 2. Depth and disparity run from warm
-(near) to cool (far). Salient pixels are warm over the image, edges are bright lines. Pixels without a value are black.
+Normals are shown with their usual colours: right is red, up is green, towards the camera is blue.
+The camera frame has y down and z forward, so red = (x + 1) / 2, green = (1 - y) / 2, blue = (1 - z)
+/ 2. Depth and disparity run from warm (near) to cool (far). Salient pixels are warm over the image,
+edges are bright lines. Pixels without a value are black.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ GAP = 8  # white pixels around the cells of a grid
 
 @lru_cache
 def palette(num_classes: int) -> np.ndarray:
-    """Distinct colours, uint8 (num_classes, 3): each is the candidate farthest, in CIE Lab, from all before it.
+    """Distinct colours, uint8 (num_classes, 3): each is the candidate farthest, in CIE Lab, from
+    all before it.
 
     The first colours do not depend on ``num_classes``. The array is shared and read-only.
     """
@@ -56,7 +58,8 @@ def draw_semseg(
 
     Args:
         class_ids: integers (H, W).
-        valid: bool (H, W), or None where every pixel counts. Invalid pixels are black, blended as the classes are.
+        valid: bool (H, W), or None where every pixel counts. Invalid pixels are black, blended as
+            the classes are.
         image: uint8 (H, W, 3) underneath; None gives the plain colours.
         classes: class names by id.
         alpha: opacity of the colours, 0..1.
@@ -77,8 +80,8 @@ def draw_depth(
 ) -> np.ndarray:
     """Depth (H, W) in metres, near is warm and far is cool, with a scale that starts at 0.
 
-    ``max_depth`` is the far end of the colours; None takes the 98th percentile of the picture itself. Give the same
-    value to pictures that are to be compared.
+    ``max_depth`` is the far end of the colours; None takes the 98th percentile of the picture
+    itself. Give the same value to pictures that are to be compared.
     """
     share, max_depth = _share(metres, valid, max_depth)
     return _scale(_coloured(1 - share), f"{max_depth:.3g} m", (255, 0))
@@ -87,7 +90,9 @@ def draw_depth(
 def draw_disparity(
     disparity: np.ndarray, valid: np.ndarray | None = None, max_disparity: float | None = None
 ) -> np.ndarray:
-    """Disparity (H, W), near (large) is warm, far is cool; ``max_disparity`` is as ``max_depth`` in ``draw_depth``."""
+    """Disparity (H, W), near (large) is warm, far is cool; ``max_disparity`` is as ``max_depth`` in
+    ``draw_depth``.
+    """
     share, max_disparity = _share(disparity, valid, max_disparity)
     return _scale(_coloured(share), f"{max_disparity:.3g}", (0, 255))
 
@@ -95,7 +100,9 @@ def draw_disparity(
 def draw_saliency(
     probability: np.ndarray, valid: np.ndarray | None, image: np.ndarray
 ) -> np.ndarray:
-    """Probability (H, W) in 0..1: what is salient glows over the image, uint8 (H, W, 3), the rest is dark and grey."""
+    """Probability (H, W) in 0..1: what is salient glows over the image, uint8 (H, W, 3), the rest
+    is dark and grey.
+    """
     glow = cv2.addWeighted(image, 0.55, np.full_like(image, (255, 120, 0)), 0.45, 0)
     return _blended(probability, valid, _grey(image, 0.45), glow)
 
@@ -106,7 +113,9 @@ def draw_edges(probability: np.ndarray, valid: np.ndarray | None, image: np.ndar
 
 
 def draw_normals(vectors: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-    """Unit vectors (H, W, 3) in the camera frame: right is red, up is green, towards the camera is blue."""
+    """Unit vectors (H, W, 3) in the camera frame: right is red, up is green, towards the camera is
+    blue.
+    """
     facing = vectors * np.array([127.5, -127.5, -127.5], np.float32) + np.float32(127.5)
     picture: np.ndarray = np.nan_to_num(facing).round().clip(0, 255).astype(np.uint8)
     if valid is not None:
@@ -121,7 +130,9 @@ def draw_boxes(
     scores: np.ndarray | None,
     classes: Sequence[str],
 ) -> np.ndarray:
-    """Boxes (N, 4) x1 y1 x2 y2 in pixels over the image, each with its class and, where given, its score in 0..1."""
+    """Boxes (N, 4) x1 y1 x2 y2 in pixels over the image, each with its class and, where given, its
+    score in 0..1.
+    """
     canvas = Image.fromarray(image)
     draw, font = ImageDraw.Draw(canvas), _font_for(image)
     width = max(1, round(min(image.shape[:2]) ** 0.5 / 8))
@@ -144,7 +155,8 @@ def grid(
     titles: Sequence[str] | None = None,
     height: int | None = None,
 ) -> np.ndarray:
-    """A contact sheet on white: the images of each row side by side, brought to one height, aspect kept.
+    """A contact sheet on white: the images of each row side by side, brought to one height, aspect
+    kept.
 
     Args:
         rows: images uint8 (H, W, 3); rows may differ in length.
@@ -184,7 +196,8 @@ def grid(
 
 
 def save_image(path: Path | str, array: np.ndarray) -> None:
-    """Write RGB uint8 (H, W, 3), or one channel uint8 or uint16 (H, W), in the format that the suffix names.
+    """Write RGB uint8 (H, W, 3), or one channel uint8 or uint16 (H, W), in the format that the
+    suffix names.
 
     Raises:
         ValueError: the folder does not exist, or the format is unknown or cannot hold the array.
@@ -207,7 +220,9 @@ def save_image(path: Path | str, array: np.ndarray) -> None:
 def _share(
     values: np.ndarray, valid: np.ndarray | None, largest: float | None
 ) -> tuple[np.ndarray, float]:
-    """Values as a share of the largest, 0..1 or nan where invalid, and the largest, by default the 98th percentile."""
+    """Values as a share of the largest, 0..1 or nan where invalid, and the largest, by default the
+    98th percentile.
+    """
     valid = np.isfinite(values) if valid is None else valid & np.isfinite(values)
     if largest is None:
         known = values[valid]
@@ -285,7 +300,9 @@ def _legend(picture: np.ndarray, entries: list[tuple[str, np.ndarray]]) -> np.nd
 
 
 def _scale(picture: np.ndarray, end: str, codes: tuple[int, int]) -> np.ndarray:
-    """Shows which colours lead from 0 to the ``end``: those between two ``codes`` of the colour map."""
+    """Shows which colours lead from 0 to the ``end``: those between two ``codes`` of the colour
+    map.
+    """
     font = _font_for(picture)
     line, bar = round(font.size * 1.35), 6 * round(font.size)
     pad = line // 3

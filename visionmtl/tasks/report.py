@@ -1,4 +1,6 @@
-"""What all samples of one task hold together, and whether one sample keeps the contracts: a class per kind of task."""
+"""What all samples of one task hold together, and whether one sample keeps the contracts: a class
+per kind of task.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class TaskReport:
         self.high = max(self.high, float(values.max(initial=-np.inf)))
 
     def fault(self, target: Any, size: tuple[int, int]) -> str:
-        """The first breach of the contracts of ``visionmtl.types``, empty where there is none; ``size`` is (H, W)."""
+        """The first breach of the contracts of ``visionmtl.types``, empty where there is none;
+        ``size`` is (H, W).
+        """
         raise NotImplementedError
 
     def update(self, target: Any) -> None:
@@ -152,7 +156,9 @@ class SemSegReport(DenseReport):
 
 
 class DepthReport(DenseReport):
-    """Pixels per range of 1 / ``num_bins`` of the largest depth, or disparity; ``low`` and ``high`` in its unit."""
+    """Pixels per range of 1 / ``num_bins`` of the largest depth, or disparity; ``low`` and ``high``
+    in its unit.
+    """
 
     num_bins = 1000
 

@@ -1,4 +1,6 @@
-"""What comes out, in NumPy, at the size of the image: how each kind of task finishes, draws and writes its result."""
+"""What comes out, in NumPy, at the size of the image: how each kind of task finishes, draws and
+writes its result.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +37,19 @@ class TaskResult:
 
     @staticmethod
     def finish(output: Tensor, resampled: bool) -> Tensor:
-        """The prediction (B, ?, H, W) that an output (B, C, H, W) of a dense head, at its final size, stands for.
+        """The prediction (B, ?, H, W) that an output (B, C, H, W) of a dense head, at its final
+        size, stands for.
 
-        ``resampled`` tells that values were mixed bilinearly. Boxes are not finished but decoded, by their head.
+        ``resampled`` tells that values were mixed bilinearly. Boxes are not finished but decoded,
+        by their head.
         """
         raise NotImplementedError
 
     @classmethod
     def from_prediction(cls, spec: TaskSpec, prediction: Any) -> Self:
-        """From what ``visionmtl.prediction.infer.infer`` gives for one image: a tensor without batch, or ``Detections``."""
+        """From what ``visionmtl.prediction.infer.infer`` gives for one image: a tensor without
+        batch, or ``Detections``.
+        """
         raise NotImplementedError
 
     @staticmethod
@@ -54,7 +60,9 @@ class TaskResult:
         raise NotImplementedError
 
     def draw(self, image: np.ndarray, max_value: float | None = None) -> np.ndarray:
-        """A picture uint8 (H, W, 3) of the image's size; ``max_value`` as in ``visualize.draw_depth``."""
+        """A picture uint8 (H, W, 3) of the image's size; ``max_value`` as in
+        ``visualize.draw_depth``.
+        """
         raise NotImplementedError
 
     def scaled(self, scale: float) -> Self:
@@ -68,7 +76,9 @@ class TaskResult:
 
 @dataclass(eq=False)
 class SemSegResult(TaskResult):
-    """Class ids uint8 (H, W), positions in ``classes``. Written as an indexed PNG: ids as indices, with a palette."""
+    """Class ids uint8 (H, W), positions in ``classes``. Written as an indexed PNG: ids as indices,
+    with a palette.
+    """
 
     class_ids: np.ndarray
     classes: tuple[str, ...]
@@ -154,7 +164,9 @@ class DepthResult(RangeResult):
 
 
 class DisparityResult(RangeResult):
-    """Disparity in the unit of the data set, larger is nearer; written in 1/256 of it (0 from 256 on)."""
+    """Disparity in the unit of the data set, larger is nearer; written in 1/256 of it (0 from 256
+    on).
+    """
 
     units = 256
     paint = staticmethod(draw_disparity)
@@ -218,7 +230,9 @@ class EdgeResult(MaskResult):
 
 @dataclass(eq=False)
 class NormalsResult(TaskResult):
-    """Unit vectors float32 (H, W, 3), camera frame: x right, y down, z forward. Written as PNG, round(127 n) + 128."""
+    """Unit vectors float32 (H, W, 3), camera frame: x right, y down, z forward. Written as PNG,
+    round(127 n) + 128.
+    """
 
     vectors: np.ndarray
 
@@ -251,7 +265,8 @@ class NormalsResult(TaskResult):
 
 @dataclass(eq=False)
 class DetectionResult(TaskResult):
-    """Boxes float32 (N, 4) x1 y1 x2 y2 in pixels, best first; scores (N,) in 0..1; labels int64 (N,) in ``classes``.
+    """Boxes float32 (N, 4) x1 y1 x2 y2 in pixels, best first; scores (N,) in 0..1; labels int64
+    (N,) in ``classes``.
 
     Written as COCO JSON and as a picture.
     """
@@ -289,7 +304,9 @@ class DetectionResult(TaskResult):
         save_image(folder / f"{stem}_boxes.png", self.draw(source.image))
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """The boxes in COCO's results format (bbox is x, y, width, height), with the names of the classes."""
+        """The boxes in COCO's results format (bbox is x, y, width, height), with the names of the
+        classes.
+        """
         return [
             {
                 "image_id": image_id,
@@ -328,7 +345,9 @@ class Result(Mapping[str, TaskResult]):
         return len(self.results)
 
     def panel(self, max_side: int = 1024) -> np.ndarray:
-        """The image and each task side by side, uint8 RGB; larger images are first reduced to ``max_side``."""
+        """The image and each task side by side, uint8 RGB; larger images are first reduced to
+        ``max_side``.
+        """
         scale = min(1.0, max_side / max(self.image.shape[:2]))
         image = _shrunk(self.image, scale, cv2.INTER_AREA)
         return grid(
@@ -337,7 +356,8 @@ class Result(Mapping[str, TaskResult]):
         )
 
     def save(self, folder: Path | str, stem: str) -> None:
-        """Write ``<stem>_panel.jpg`` and each task's files, ``<stem>_<task>*``, over those that are there.
+        """Write ``<stem>_panel.jpg`` and each task's files, ``<stem>_<task>*``, over those that are
+        there.
 
         Raises:
             ValueError: the folder does not exist.
@@ -365,7 +385,9 @@ def write_coco(
 
 
 def _save_16_bits(path: Path, values: np.ndarray, per_unit: int) -> None:
-    """Write round(per_unit * value); what does not fit is 0, "unknown" to every reader: a clipped value would lie."""
+    """Write round(per_unit * value); what does not fit is 0, "unknown" to every reader: a clipped
+    value would lie.
+    """
     numbers = (values * np.float32(per_unit)).round()
     numbers[~(numbers <= np.iinfo(np.uint16).max)] = 0
     save_image(path, numbers.astype(np.uint16))

@@ -10,19 +10,22 @@ from torch import Tensor, nn
 
 
 class LossWeighting(nn.Module):
-    """Turns the losses of T tasks into the scalar that is minimised; what it learns is in its ``state_dict``.
+    """Turns the losses of T tasks into the scalar that is minimised; what it learns is in its
+    ``state_dict``.
 
-    ``forward`` changes no state: it may be called for every micro-batch. What a method learns it learns from the three
-    hooks below, which the engine calls with the losses of the whole step, equal on all processes, and from the gradient
-    of its parameters.
+    ``forward`` changes no state: it may be called for every micro-batch. What a method learns it
+    learns from the three hooks below, which the engine calls with the losses of the whole step,
+    equal on all processes, and from the gradient of its parameters.
 
     Args:
         num_tasks: T.
 
     Attributes:
         combines: whether a gradient balancer may act on the weighted gradients.
-        needs_second_forward: whether ``after_step`` wants the losses of the same batch after the step.
-        needs_gramian: whether ``observe_gramian`` wants the Gramian of the unweighted task gradients.
+        needs_second_forward: whether ``after_step`` wants the losses of the same batch after the
+            step.
+        needs_gramian: whether ``observe_gramian`` wants the Gramian of the unweighted task
+            gradients.
     """
 
     combines: ClassVar[bool] = True
@@ -42,9 +45,10 @@ class LossWeighting(nn.Module):
 
         Args:
             losses: (T,) in task order.
-            present: per task, whether the step has truth for it; host booleans. A row that is not present carries a
-                zero loss: it is left out, as if the task did not exist.
-            generator: source of random choices, on the CPU, the same for every call of a step; None is torch's own.
+            present: per task, whether the step has truth for it; host booleans. A row that is not
+                present carries a zero loss: it is left out, as if the task did not exist.
+            generator: source of random choices, on the CPU, the same for every call of a step; None
+                is torch's own.
 
         Returns:
             A scalar; 0 with a graph where no task is present.
@@ -56,7 +60,8 @@ class LossWeighting(nn.Module):
 
         Args:
             losses: (T,) the losses of the step.
-            after: (T,) those of the same batch and the new parameters where ``needs_second_forward``, else None.
+            after: (T,) those of the same batch and the new parameters where
+                ``needs_second_forward``, else None.
             present: as in ``forward``.
         """
 
@@ -70,4 +75,6 @@ class LossWeighting(nn.Module):
         """
 
     def end_epoch(self, losses: Tensor) -> None:
-        """Called after each epoch with its mean losses (T,), NaN for a task without truth; without gradient."""
+        """Called after each epoch with its mean losses (T,), NaN for a task without truth; without
+        gradient.
+        """

@@ -20,7 +20,8 @@ class ConstantWeighting(LossWeighting):
         weights: one finite number >= 0 per task, in task order, not all zero; None: all 1.
 
     Raises:
-        ValueError: not one weight per task, a negative or non-finite weight, or none that is positive.
+        ValueError: not one weight per task, a negative or non-finite weight, or none that is
+            positive.
     """
 
     weights: Tensor

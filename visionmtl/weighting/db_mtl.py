@@ -14,7 +14,8 @@ from visionmtl.weighting.rows import log_losses
 class DBMTLLog(LossWeighting):
     """sum_t log(L_t + 1e-8): weights 1 / L_t, so that the scale of a loss plays no part.
 
-    The loss balance of DB-MTL, Lin et al., 2023, https://arxiv.org/abs/2308.12029, section 3.1. Losses must be >= 0.
+    The loss balance of DB-MTL, Lin et al., 2023, https://arxiv.org/abs/2308.12029, section 3.1.
+    Losses must be >= 0.
 
     Args:
         num_tasks: T.

@@ -15,9 +15,10 @@ from visionmtl.weighting.rows import present_rows
 class DynamicWeightAverage(LossWeighting):
     """sum_t w_t L_t with w = P softmax(r / temperature) over the P present tasks; the w_t sum to P.
 
-    r_t is the mean loss of the last epoch over that of the epoch before: a task that falls slowly weighs more. Liu et
-    al., 2019, https://arxiv.org/abs/1803.10704, equation 7. An epoch without truth for a task does not count for it.
-    Until a task has two epochs, and where the ratio is not finite, r_t is 1: the first two epochs have equal weights.
+    r_t is the mean loss of the last epoch over that of the epoch before: a task that falls slowly
+    weighs more. Liu et al., 2019, https://arxiv.org/abs/1803.10704, equation 7. An epoch without
+    truth for a task does not count for it. Until a task has two epochs, and where the ratio is not
+    finite, r_t is 1: the first two epochs have equal weights.
 
     Args:
         num_tasks: T.

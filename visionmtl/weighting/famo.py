@@ -13,19 +13,21 @@ from visionmtl.weighting.rows import EPSILON, RowAdam, present_rows, put_rows
 
 
 class FAMO(LossWeighting):
-    """c sum_t z_t log(L_t - b_t + 1e-8), z = softmax(xi), 1/c = sum_t z_t / (L_t - b_t + 1e-8); the weights sum to 1.
+    """c sum_t z_t log(L_t - b_t + 1e-8), z = softmax(xi), 1/c = sum_t z_t / (L_t - b_t + 1e-8); the
+    weights sum to 1.
 
-    After a step Adam moves the logits xi along the Jacobian of softmax times the fall of the log losses: a task that
-    fell less than others gains weight. Liu et al., 2023, https://arxiv.org/abs/2306.03792, algorithm 2.
+    After a step Adam moves the logits xi along the Jacobian of softmax times the fall of the log
+    losses: a task that fell less than others gains weight. Liu et al., 2023,
+        https://arxiv.org/abs/2306.03792, algorithm 2.
 
-    The fall is that of one batch, so the paper's method costs a forward pass per step. Without it, the fall from a
-    task's last step to this one is taken, with the logits of that last step: a step late, and noisier, as it compares
-    two batches.
+    The fall is that of one batch, so the paper's method costs a forward pass per step. Without it,
+    the fall from a task's last step to this one is taken, with the logits of that last step: a step
+    late, and noisier, as it compares two batches.
 
     Args:
         num_tasks: T.
-        min_losses: the lowest values b_t >= 0 that the losses can have, in task order; None: 0. A loss under it counts
-            as equal to it and has weight 0.
+        min_losses: the lowest values b_t >= 0 that the losses can have, in task order; None: 0. A
+            loss under it counts as equal to it and has weight 0.
         lr: learning rate of the logits.
         weight_decay: >= 0, pulls the logits to 0, that is the z_t to equality.
         second_forward: False for the cheap variant.

@@ -14,8 +14,8 @@ from visionmtl.weighting.rows import log_losses
 class GeometricLoss(LossWeighting):
     """prod_t L_t^(1/P) over the P present tasks: weights of the mean over P L_t.
 
-    GLS, Chennupati et al., 2019, https://arxiv.org/abs/1904.08492. Losses must be >= 0; 1e-8 is added to
-    each, so that a loss of 0 has a finite weight.
+    GLS, Chennupati et al., 2019, https://arxiv.org/abs/1904.08492. Losses must be >= 0; 1e-8 is
+    added to each, so that a loss of 0 has a finite weight.
 
     Args:
         num_tasks: T.

@@ -16,12 +16,14 @@ _SMALLEST = 1e-4
 
 
 class GradNorm(LossWeighting):
-    """sum_t w_t L_t, where Adam moves w down the slope of sum_t |G_t - mean(G) r_t^alpha|; the w_t sum to T.
+    """sum_t w_t L_t, where Adam moves w down the slope of sum_t |G_t - mean(G) r_t^alpha|; the w_t
+    sum to T.
 
-    G_t = w_t |g_t| is the norm of the weighted gradient of task t by the shared parameters, and r_t is L_t over the
-    task's first loss, over the mean of these ratios: a task that learns slowly is to have the larger gradient. Chen et
-    al., 2018, https://arxiv.org/abs/1711.02257, equation 2; mean(G) r_t^alpha is a constant there and here. A task that
-    is not present keeps its weight, and the present ones keep their sum.
+    G_t = w_t |g_t| is the norm of the weighted gradient of task t by the shared parameters, and r_t
+    is L_t over the task's first loss, over the mean of these ratios: a task that learns slowly is
+    to have the larger gradient. Chen et al., 2018, https://arxiv.org/abs/1711.02257, equation 2;
+    mean(G) r_t^alpha is a constant there and here. A task that is not present keeps its weight, and
+    the present ones keep their sum.
 
     Args:
         num_tasks: T.

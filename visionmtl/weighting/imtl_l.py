@@ -14,8 +14,8 @@ from visionmtl.weighting.rows import present_rows
 class IMTLL(LossWeighting):
     """sum_t exp(s_t) L_t - s_t with learnt scales s_t, 0 at the start.
 
-    The loss balance of IMTL, Liu et al., 2021, https://openreview.net/forum?id=IMPnRXEWpvr, section 3.2: at the optimum
-    of s_t every weighted loss exp(s_t) L_t is 1. Losses must be >= 0.
+    The loss balance of IMTL, Liu et al., 2021, https://openreview.net/forum?id=IMPnRXEWpvr, section
+    3.2: at the optimum of s_t every weighted loss exp(s_t) L_t is 1. Losses must be >= 0.
 
     Args:
         num_tasks: T.
@@ -23,7 +23,8 @@ class IMTLL(LossWeighting):
 
     def __init__(self, num_tasks: int) -> None:
         super().__init__(num_tasks)
-        # One parameter per task: that of an absent task then has no gradient, and a momentum does not move it.
+        # One parameter per task: that of an absent task then has no gradient, and a momentum does
+        # not move it.
         self.log_scales = nn.ParameterList(torch.zeros(()) for _ in range(num_tasks))
 
     def forward(

@@ -14,8 +14,8 @@ from visionmtl.weighting.rows import present_rows
 class RandomLossWeighting(LossWeighting):
     """sum_t w_t L_t with w = softmax(z) and new z_t ~ N(0, 1) in each step, one per present task.
 
-    Lin et al., 2022, https://arxiv.org/abs/2111.10603, algorithm 2. As there the weights sum to 1, not to T. Two calls
-    with generators in the same state have the same weights.
+    Lin et al., 2022, https://arxiv.org/abs/2111.10603, algorithm 2. As there the weights sum to 1,
+    not to T. Two calls with generators in the same state have the same weights.
 
     Args:
         num_tasks: T.

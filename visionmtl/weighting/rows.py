@@ -1,4 +1,6 @@
-"""What the methods share: the rows of the present tasks, their logarithms, and an optimiser for some of T numbers."""
+"""What the methods share: the rows of the present tasks, their logarithms, and an optimiser for
+some of T numbers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ EPSILON = 1e-8
 
 
 def present_rows(values: Iterable[Tensor], present: Sequence[bool]) -> Tensor:
-    """The rows (P,) of ``values`` (T,) that are present, chosen on the host; (0,) with a graph where none is.
+    """The rows (P,) of ``values`` (T,) that are present, chosen on the host; (0,) with a graph
+    where none is.
 
     Rows that are left out get the gradient 0, or none at all if they are parameters of their own.
     """
@@ -28,17 +31,20 @@ def log_losses(losses: Tensor, present: Sequence[bool]) -> Tensor:
 
 
 def put_rows(buffer: Tensor, rows: Tensor, present: Sequence[bool]) -> None:
-    """Write ``rows`` (P,) to the present rows of ``buffer`` (T,): the inverse of ``present_rows``."""
+    """Write ``rows`` (P,) to the present rows of ``buffer`` (T,): the inverse of
+    ``present_rows``.
+    """
     slots = [slot for slot, here in zip(buffer.unbind(), present, strict=True) if here]
     for slot, row in zip(slots, rows.unbind(), strict=True):
         slot.copy_(row)
 
 
 class RowAdam(nn.Module):
-    """Adam for T numbers of which a step moves only some: each has its own moments and its own count of steps.
+    """Adam for T numbers of which a step moves only some: each has its own moments and its own
+    count of steps.
 
-    Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980. ``torch.optim.Adam`` would let the momentum move absent rows,
-    and its state is not part of a module's.
+    Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980. ``torch.optim.Adam`` would let the
+    momentum move absent rows, and its state is not part of a module's.
 
     Args:
         size: T.

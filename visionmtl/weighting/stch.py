@@ -13,17 +13,20 @@ from visionmtl.weighting.rows import log_losses
 
 
 class STCH(LossWeighting):
-    """P mu log sum_t exp(log(L_t / z_t) / mu) over the P present tasks: a smooth maximum of the relative losses.
+    """P mu log sum_t exp(log(L_t / z_t) / mu) over the P present tasks: a smooth maximum of the
+    relative losses.
 
-    Lin et al., 2024, https://arxiv.org/abs/2402.19078, in the form of its multi-task experiments: on log losses, times
-    the number of tasks. The first ``warmup_epochs`` epochs minimise sum_t log L_t; the mean losses of the last of them
-    are the z_t. A task without truth in that epoch takes its z_t from the last epoch before, or the first after, that
-    has truth for it, and 1 until then. Losses must be >= 0; 1e-8 is added before the logarithm.
+    Lin et al., 2024, https://arxiv.org/abs/2402.19078, in the form of its multi-task experiments:
+    on log losses, times the number of tasks. The first ``warmup_epochs`` epochs minimise sum_t log
+    L_t; the mean losses of the last of them are the z_t. A task without truth in that epoch takes
+    its z_t from the last epoch before, or the first after, that has truth for it, and 1 until then.
+    Losses must be >= 0; 1e-8 is added before the logarithm.
 
     Args:
         num_tasks: T.
         mu: > 0; a small one is close to the maximum.
-        warmup_epochs: >= 1. The authors' code calls 5 epochs a warm-up of 4, as it counts them from 0.
+        warmup_epochs: >= 1. The authors' code calls 5 epochs a warm-up of 4, as it counts them from
+            0.
 
     Raises:
         ValueError: an option out of its range.

@@ -12,7 +12,9 @@ from visionmtl.tasks import TASKS
 
 
 def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any]) -> str:
-    """Markdown: what the model predicts, how good it is on validation, how it was made, how to use it."""
+    """Markdown: what the model predicts, how good it is on validation, how it was made, how to use
+    it.
+    """
     tasks = [
         f"- **{spec.name}** ({spec.kind})" + (f": {', '.join(spec.classes)}" if spec.classes else "")
         + (f": 0 to {spec.max_depth:g} m" if spec.kind == "depth" else "")

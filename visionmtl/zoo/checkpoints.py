@@ -18,11 +18,12 @@ FORMAT_VERSION = 1
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` atomically, with its sha256 beside it.
 
-    While the file is being replaced the checksum file lists the old and the new sum, so that a crash at any moment
-    leaves a checkpoint that verifies.
+    While the file is being replaced the checksum file lists the old and the new sum, so that a
+    crash at any moment leaves a checkpoint that verifies.
 
     Raises:
-        RunError: it cannot be written, for example because the disk is full; the checkpoint before it is intact.
+        RunError: it cannot be written, for example because the disk is full; the checkpoint before
+            it is intact.
     """
     buffer = io.BytesIO()
     torch.save({"format_version": FORMAT_VERSION, **state}, buffer)

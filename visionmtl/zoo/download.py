@@ -1,4 +1,6 @@
-"""Downloads over https: resumable, checked before a file gets its name, safe with several processes at once."""
+"""Downloads over https: resumable, checked before a file gets its name, safe with several processes
+at once.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ def _adopt_part(path: Path, part: Path) -> None:
 
 
 def _receive(url: str, file: IO[bytes], size: int) -> None:
-    """Append the body of ``url`` to ``file`` until it has ``size`` bytes; asks only for what it lacks."""
+    """Append the body of ``url`` to ``file`` until it has ``size`` bytes; asks only for what it
+    lacks.
+    """
     from rich.console import Console
     from rich.progress import Progress
 

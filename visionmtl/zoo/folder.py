@@ -1,7 +1,9 @@
-"""Model folders: ``model.safetensors``, ``config.json`` and ``README.md``, the form in which a model is published.
+"""Model folders: ``model.safetensors``, ``config.json`` and ``README.md``, the form in which a
+model is published.
 
-A folder holds no pickle. Its ``config.json`` carries the sha256 of the weights, because safetensors does not notice a
-flipped bit, and because a crash between the two files must not leave a config beside the weights of another model.
+A folder holds no pickle. Its ``config.json`` carries the sha256 of the weights, because safetensors
+does not notice a flipped bit, and because a crash between the two files must not leave a config
+beside the weights of another model.
 """
 
 from __future__ import annotations
@@ -43,12 +45,13 @@ def save_model(
         model: its ``config`` and ``tasks`` describe it.
         folder: created where missing.
         card: Markdown text of the README.
-        dtype: weights are stored in this type (float16 halves the file); vectors keep their own, because running
-            variances may exceed float16 and hardly count. None keeps all.
+        dtype: weights are stored in this type (float16 halves the file); vectors keep their own,
+            because running variances may exceed float16 and hardly count. None keeps all.
         extra: further plain values for ``config.json``, for example metrics and the command.
 
     Raises:
-        ValueError: a value that ``dtype`` cannot hold, a wrapped model, a config or ``extra`` that is not plain JSON.
+        ValueError: a value that ``dtype`` cannot hold, a wrapped model, a config or ``extra`` that
+            is not plain JSON.
     """
     folder = Path(folder)
     tensors = _stored_tensors(model.state_dict(), dtype)
@@ -81,7 +84,8 @@ def load_model_folder(folder: Path) -> MultiTaskModel:
     """The model of a folder written by ``save_model``, float32, in eval mode, on the CPU.
 
     Raises:
-        ValueError: one line that names the file: missing, damaged, from a newer version, or of another model.
+        ValueError: one line that names the file: missing, damaged, from a newer version, or of
+            another model.
     """
     folder = Path(folder)
     config = _read_config(folder / CONFIG)
@@ -106,7 +110,8 @@ def restore_model(
     state: Mapping[str, Tensor],
     source: Path,
 ) -> MultiTaskModel:
-    """Build the model of ``config``, check its tasks, load ``state`` strictly; float32, in eval mode.
+    """Build the model of ``config``, check its tasks, load ``state`` strictly; float32, in eval
+    mode.
 
     Args:
         config: ``MultiTaskModel.config``.
@@ -115,7 +120,8 @@ def restore_model(
         source: the file or folder that errors name.
 
     Raises:
-        ValueError: the config does not build a model, or the tasks or the tensors are not the ones of that model.
+        ValueError: the config does not build a model, or the tasks or the tensors are not the ones
+            of that model.
     """
     from visionmtl.models.factory import create_model_from_config
 
@@ -147,7 +153,8 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: Pa
     Tensors that ``model`` ties together may be stored under one of their names only.
 
     Raises:
-        ValueError: lists missing keys, extra keys and keys of another shape or kind; ``model`` is unchanged.
+        ValueError: lists missing keys, extra keys and keys of another shape or kind; ``model`` is
+            unchanged.
     """
     own = model.state_dict()
     state = dict(state)
@@ -173,7 +180,9 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: Pa
 
 
 def _stored_tensors(state: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """Contiguous CPU tensors with storage of their own; tied tensors once, under their first name."""
+    """Contiguous CPU tensors with storage of their own; tied tensors once, under their first
+    name.
+    """
     aliases = _aliases(state)
     tensors = {}
     for name, value in state.items():

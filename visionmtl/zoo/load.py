@@ -1,7 +1,7 @@
 """The model zoo: the way from a name or a path to a loaded model.
 
-Files that come from the network are checked before they get their name, so no half file is ever visible; files that are
-on the disk are checked each time they are used.
+Files that come from the network are checked before they get their name, so no half file is ever
+visible; files that are on the disk are checked each time they are used.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ def load_model(name_or_path: str | Path) -> MultiTaskModel:
     """A trained model, float32, in eval mode, on the CPU.
 
     Args:
-        name_or_path: a name of the zoo, a model folder, a run folder or a training checkpoint ``*.pt``. A name of the
-            zoo wins over a folder of the same name, unless it is given as a ``Path``. Checkpoints are read with
-            ``weights_only=True``, so nothing in them is executed; their EMA weights are preferred.
+        name_or_path: a name of the zoo, a model folder, a run folder or a training checkpoint
+            ``*.pt``. A name of the zoo wins over a folder of the same name, unless it is given as a
+            ``Path``. Checkpoints are read with ``weights_only=True``, so nothing in them is
+            executed; their EMA weights are preferred.
 
     Raises:
         ValueError: nothing of that kind is there, or it is damaged or of another version.
@@ -62,13 +63,16 @@ def load_model(name_or_path: str | Path) -> MultiTaskModel:
 
 
 def fetch(entry: ModelEntry, cache_dir: Path | None = None) -> Path:
-    """The folder of a model with every file present and of the right sha256; downloads what is missing.
+    """The folder of a model with every file present and of the right sha256; downloads what is
+    missing.
 
-    Safe when several processes call it at once. An interrupted download is resumed by the next call.
+    Safe when several processes call it at once. An interrupted download is resumed by the next
+    call.
 
     Args:
         entry: of ``read_registry``.
-        cache_dir: default ``$VISIONMTL_HOME``, else ``~/.cache/visionmtl``; hub files use the hub's own cache then.
+        cache_dir: default ``$VISIONMTL_HOME``, else ``~/.cache/visionmtl``; hub files use the hub's
+            own cache then.
 
     Raises:
         ValueError: a file of the package, or one that was just downloaded, is not the expected one.
@@ -208,7 +212,8 @@ def _fetch_file(entry: ModelEntry, name: str, cache_dir: Path | None) -> Path:
             os.environ.get("VISIONMTL_HOME") or Path.home() / ".cache" / "visionmtl"
         ).expanduser()
     )
-    # A registry of another version may list other files under the same name: they get a folder of their own.
+    # A registry of another version may list other files under the same name: they get a folder of
+    # their own.
     listing = "".join(f"{file} {entry.files[file].sha256}\n" for file in sorted(entry.files))
     folder = root / "models" / f"{entry.name}-{hashlib.sha256(listing.encode()).hexdigest()[:12]}"
     if expected.fault(folder / name):

@@ -1,4 +1,6 @@
-"""The list of published models: for each where its files are, what they must be, and what the model is good for."""
+"""The list of published models: for each where its files are, what they must be, and what the model
+is good for.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ class ModelEntry:
 
     Attributes:
         name: as given to ``load_model``.
-        source: a folder relative to ``visionmtl/zoo/models``, the ``https://`` address of a folder, or
-            ``hf://owner/repo[@revision][/subfolder]``.
+        source: a folder relative to ``visionmtl/zoo/models``, the ``https://`` address of a folder,
+            or ``hf://owner/repo[@revision][/subfolder]``.
         files: file name -> what it must be; has the weights, the config and the card at least.
         tasks: task names, in order.
         metrics: for example ``{"semseg/miou": 0.41}``.

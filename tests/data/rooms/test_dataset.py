@@ -200,7 +200,9 @@ def test_boxes_and_cylinders_have_upright_sides() -> None:
 
 
 def test_normals_agree_with_the_slope_of_the_depth() -> None:
-    """Cross products of central differences, wherever the neighbours lie on the same smooth surface."""
+    """Cross products of central differences, wherever the neighbours lie on the same smooth
+    surface.
+    """
     for scene in scenes(6):
         view = cast(scene, (240, 320))
         points = unproject(view.depth, view.camera)

@@ -1,4 +1,6 @@
-"""Writers of small data sets in the exact formats of the standard ones: one fixture ``make_<packing>`` each."""
+"""Writers of small data sets in the exact formats of the standard ones: one fixture
+``make_<packing>`` each.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def pascal_struct(*structs: dict[str, Any]) -> np.ndarray:
 
 
 def pascal_objects(**parts: tuple[slice, slice]) -> np.ndarray:
-    """``anno`` of PASCAL-Part: a boat without parts, and a person with the given ones where there are any."""
+    """``anno`` of PASCAL-Part: a boat without parts, and a person with the given ones where there
+    are any.
+    """
     person = np.zeros(PASCAL_SIZE, np.uint8)
     entries = []
     for name, window in parts.items():
@@ -95,7 +99,9 @@ def pascal_parts() -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def make_pascal_context() -> Callable[[Path], None]:
-    """Writes ``PASCAL_IDS`` with every task, also VOC2010's boxes; the first of each split has labels of VOC12 too."""
+    """Writes ``PASCAL_IDS`` with every task, also VOC2010's boxes; the first of each split has
+    labels of VOC12 too.
+    """
 
     def make(root: Path) -> None:
         rng = np.random.default_rng(0)
@@ -110,7 +116,9 @@ def make_pascal_context() -> Callable[[Path], None]:
 
 
 def write_pascal_sample(root: Path, name: str, rng: np.random.Generator, voc12: bool) -> None:
-    """The left half is a person (context 284), the right half a boat (31) above sky (360); NYUv2 has persons only."""
+    """The left half is a person (context 284), the right half a boat (31) above sky (360); NYUv2
+    has persons only.
+    """
     height, width = PASCAL_SIZE
     (root / "JPEGImages").mkdir(exist_ok=True)
     Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(
@@ -403,9 +411,11 @@ NYU_IDS = {"train": ["train_9", "train_10"], "val": ["val_1", "val_2"]}
 
 
 def nyu_scene() -> dict[str, np.ndarray]:
-    """A floor 1.2 m below the camera before a wall 3 m away, seen by NYUv2's camera, scaled to ``NYU_SIZE``.
+    """A floor 1.2 m below the camera before a wall 3 m away, seen by NYUv2's camera, scaled to
+    ``NYU_SIZE``.
 
-    Depth in metres, normals in the camera frame, floor as bool, an image of colours that change slowly.
+    Depth in metres, normals in the camera frame, floor as bool, an image of colours that change
+    slowly.
     """
     height, width = NYU_SIZE
     rows = (np.arange(height) + 0.5 - (253.73616633400465 - 0.5) / 20) / (519.46961112127485 / 20)
@@ -424,7 +434,9 @@ def nyu_scene_fixture() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def make_nyuv2_mtan() -> Callable[[Path], None]:
-    """Writes 9 and 10 in train, 0 and 1 in val; the first row is void, without depth and normals."""
+    """Writes 9 and 10 in train, 0 and 1 in val; the first row is void, without depth and
+    normals.
+    """
 
     def make(root: Path) -> None:
         scene = nyu_scene()
@@ -451,7 +463,9 @@ def make_nyuv2_mtan() -> Callable[[Path], None]:
 
 @pytest.fixture(scope="session")
 def make_nyuv2_atrc() -> Callable[[Path], None]:
-    """Writes ``NYU_IDS``; the first row is void, without depth and normals. Edges are in column 7."""
+    """Writes ``NYU_IDS``; the first row is void, without depth and normals. Edges are in column
+    7.
+    """
 
     def make(root: Path) -> None:
         scene = nyu_scene()
@@ -481,10 +495,11 @@ def make_nyuv2_atrc() -> Callable[[Path], None]:
 
 @pytest.fixture(scope="session")
 def make_nyuv2_official() -> Callable[[Path], None]:
-    """Writes a MATLAB 7.3 file with all 1449 images: HDF5 after a block of 512 bytes, the order of axes reversed.
+    """Writes a MATLAB 7.3 file with all 1449 images: HDF5 after a block of 512 bytes, the order of
+    axes reversed.
 
-    The red of row 5, column 3 is the position of the image modulo 251. Row 0 is void; the raw depth has a hole in its
-    first 4 columns and is clipped, at 10 m, in the last one.
+    The red of row 5, column 3 is the position of the image modulo 251. Row 0 is void; the raw depth
+    has a hole in its first 4 columns and is clipped, at 10 m, in the last one.
     """
 
     def make(root: Path) -> None:

@@ -1,4 +1,6 @@
-"""What holds for every packing: it is told from the others, checked, and converted to the folder format."""
+"""What holds for every packing: it is told from the others, checked, and converted to the folder
+format.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ def dense(sample: Sample, task: str) -> DenseTarget:
 
 
 def make_older(root: Path) -> None:
-    """Turns the fixture into the packing of MTL-PyTorch: images as jpg, normals and edges as arrays."""
+    """Turns the fixture into the packing of MTL-PyTorch: images as jpg, normals and edges as
+    arrays.
+    """
     for path in [*(root / "images").iterdir()]:
         Image.open(path).save(path.with_suffix(".jpg"), quality=100)
     for path in [*(root / "normals").iterdir()]:

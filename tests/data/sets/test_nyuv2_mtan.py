@@ -177,7 +177,9 @@ def test_only_this_reader_matches(root: Path) -> None:
     reason="no ../shared/meta/nyuv2, where the authors' labels of the test set lie",
 )
 def test_real_labels_of_the_test_set(tmp_path: Path) -> None:
-    """All 654 label maps of 13 classes, at a quarter of their size, moved into this packing and read back."""
+    """All 654 label maps of 13 classes, at a quarter of their size, moved into this packing and
+    read back.
+    """
     for folder in ("train/image", "train/label", "train/normal", "val/image", "val/label"):
         (tmp_path / folder).mkdir(parents=True)
     positions, expected, rows = [], np.zeros(14, np.int64), np.zeros(14)

@@ -78,7 +78,8 @@ def test_normals_fit_the_scene(root: Path, nyu_scene: dict[str, np.ndarray]) -> 
 def test_camera_of_the_published_size(root: Path) -> None:
     camera = NYUv2Official(root, "train").camera("0003", 480, 640)
     assert (camera.fx, camera.fy) == pytest.approx((518.8579, 519.4696), abs=1e-4)
-    # The toolbox puts the first pixel at 1 and its ray at (1 - 325.5824) / fx; here its centre is at 0.5.
+    # The toolbox puts the first pixel at 1 and its ray at (1 - 325.5824) / fx; here its centre is
+    # at 0.5.
     assert (0.5 - camera.cx) / camera.fx == pytest.approx(
         (1 - 325.58244941119034) / 518.85790117450188
     )

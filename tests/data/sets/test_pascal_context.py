@@ -154,7 +154,8 @@ def test_edges_are_thin_borders_of_the_context_classes(root: Path) -> None:
     target = dense(PascalContext(root, "train", ["edge"]), "edge")
     assert set(np.unique(target.value)) == {0, 1}
     assert target.valid.all()
-    # person | boat or sky: one pixel a row, on either side of column 20; boat / sky: one pixel a column, near row 16
+    # person | boat or sky: one pixel a row, on either side of column 20; boat / sky: one pixel a
+    # column, near row 16
     assert (target.value[2:13, 18:22].sum(axis=1) == 1).all()
     assert (target.value[19:30, 18:22].sum(axis=1) == 1).all()
     assert (target.value[14:18, 24:38].sum(axis=0) == 1).all()

@@ -1,4 +1,6 @@
-"""Every geometric step against a scene that is rendered again, analytically, as the new camera sees it."""
+"""Every geometric step against a scene that is rendered again, analytically, as the new camera sees
+it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ HOLE = (20, 60, 130, 200)  # x1 y1 x2 y2 in the source picture: no truth there
 
 
 def render(camera: Camera, scene: np.ndarray) -> Sample:
-    """A ball before a tilted wall, moved by the linear map ``scene`` (3, 3): p' = scene p, n' ~ scene^-T n."""
+    """A ball before a tilted wall, moved by the linear map ``scene`` (3, 3): p' = scene p, n' ~
+    scene^-T n.
+    """
     u, v = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
     rays = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones_like(u)], -1)
     source = (
@@ -285,7 +289,9 @@ EDGE = [TaskSpec.edge()]
 def edges(
     sample_size: tuple[int, int], *points: tuple[int, int], valid: np.ndarray | None = None
 ) -> Sample:
-    """Lines from point to point (x, y), one pixel thick, as OpenCV draws them: pixels touch at corners."""
+    """Lines from point to point (x, y), one pixel thick, as OpenCV draws them: pixels touch at
+    corners.
+    """
     drawn = np.zeros(sample_size, np.uint8)
     for (x0, y0), (x1, y1) in pairwise(points):
         cv2.line(drawn, (x0, y0), (x1, y1), 1, lineType=cv2.LINE_8)
@@ -397,7 +403,9 @@ def test_masks_and_classes_are_not_thickened() -> None:
     "size", [[60, 80], [100, 150], [240, 320], [333, 444], [480, 640], [700, 900]]
 )
 def test_image_and_targets_are_aligned_to_a_fraction_of_a_pixel(size: list[int]) -> None:
-    """A ramp of the x coordinate: nearest is at most half a pixel off, the image not at all, neither is biased."""
+    """A ramp of the x coordinate: nearest is at most half a pixel off, the image not at all,
+    neither is biased.
+    """
     x = np.tile(np.arange(320) + 0.5, (240, 1))
     image = np.repeat((x * 0.75)[..., None], 3, axis=-1).round().astype(np.uint8)
     ones = np.ones((240, 320), bool)
@@ -479,7 +487,9 @@ def test_photometric_steps_touch_the_image_only(step: dict[str, Any]) -> None:
 
 
 def test_steps_fire_independently() -> None:
-    """Every step with its own coin: grey, dark and flipped occur in all eight combinations, at about even rates."""
+    """Every step with its own coin: grey, dark and flipped occur in all eight combinations, at
+    about even rates.
+    """
     dark = {"type": "random_gamma", "gamma": [3.0, 3.0], "p": 0.5}
     transform = JointTransform(
         TASKS, [{"type": "to_gray", "p": 0.5}, dark, {"type": "horizontal_flip"}]

@@ -95,7 +95,9 @@ def test_output_is_float32_under_autocast() -> None:
 def output(
     boxes: list[Any], logits: list[Any], centerness: list[float] | None = None
 ) -> DetectionOutput:
-    """One image of 100 x 200 with a point in the middle of every box; centerness is near 1 unless it is given."""
+    """One image of 100 x 200 with a point in the middle of every box; centerness is near 1 unless
+    it is given.
+    """
     corners = torch.tensor(boxes).reshape(-1, 4)
     points = (corners[:, :2] + corners[:, 2:]) / 2
     distances = torch.cat([points - corners[:, :2], corners[:, 2:] - points], dim=1)

@@ -152,7 +152,9 @@ def numpy_conv_bn(x: np.ndarray, conv: nn.Module, norm: nn.Module) -> np.ndarray
 def numpy_attended(
     u: np.ndarray, p: np.ndarray, before: np.ndarray, refine: Any, attention: Any
 ) -> np.ndarray:
-    """Equations 1 and 2 of the paper for one stage; ``before`` is the attended map of the stage before it."""
+    """Equations 1 and 2 of the paper for one stage; ``before`` is the attended map of the stage
+    before it.
+    """
     refined = np.maximum(numpy_conv_bn(before, refine[0][0], refine[0][1]), 0)
     c, h, w = refined.shape
     pooled = refined.reshape(c, h // 2, 2, w // 2, 2).max(axis=(2, 4))

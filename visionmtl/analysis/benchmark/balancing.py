@@ -1,6 +1,8 @@
-"""What balancing the gradients costs: a training step with equal weighting, with PCGrad, and with TorchJD's PCGrad.
+"""What balancing the gradients costs: a training step with equal weighting, with PCGrad, and with
+TorchJD's PCGrad.
 
-One network and one batch for all: ResNet-18 with an FPN and three dense heads, hard sharing, random weights and data.
+One network and one batch for all: ResNet-18 with an FPN and three dense heads, hard sharing, random
+weights and data.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ REFERENCE = "equal"
 
 
 class Workload:
-    """The network, its losses, a batch and the optimiser, and the ways to come to the gradient of a step.
+    """The network, its losses, a batch and the optimiser, and the ways to come to the gradient of a
+    step.
 
     Args:
         device: of all this.
@@ -65,7 +68,9 @@ class Workload:
         self.step = prepare(self.parts, [batch], [[BATCH] * len(TASKS)], number=1)
 
     def gradients(self) -> dict[str, Callable[[], None]]:
-        """Name -> what fills ``.grad``: plain PyTorch, the engine with PCGrad in both scopes, and TorchJD's PCGrad."""
+        """Name -> what fills ``.grad``: plain PyTorch, the engine with PCGrad in both scopes, and
+        TorchJD's PCGrad.
+        """
         found = {
             REFERENCE: self._equal,
             "features": self._ours("features"),
@@ -110,9 +115,10 @@ def measure_balancing(device: torch.device, repeats: int) -> dict[str, Any]:
     """Times and memory of a training step.
 
     Returns:
-        ``balancing``: how many times as long as with equal weighting a step takes, the median over the rounds, and None
-        for ``torchjd`` where it is not installed; ``quartiles`` of that; ``step_ms`` with quartiles of its own;
-        ``memory_mib``, the most that a step needs beside what is there before it; and what was measured.
+        ``balancing``: how many times as long as with equal weighting a step takes, the median over
+        the rounds, and None for ``torchjd`` where it is not installed; ``quartiles`` of that;
+        ``step_ms`` with quartiles of its own; ``memory_mib``, the most that a step needs beside
+        what is there before it; and what was measured.
     """
     workload, watch = Workload(device), Stopwatch(device, repeats)
     works = {
@@ -138,7 +144,9 @@ def measure_balancing(device: torch.device, repeats: int) -> dict[str, Any]:
 
 
 def step_memory(work: Callable[[], None], device: torch.device) -> float:
-    """The most MiB that torch's allocator has given to ``work`` at a time; what was there before does not count."""
+    """The most MiB that torch's allocator has given to ``work`` at a time; what was there before
+    does not count.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)

@@ -31,7 +31,9 @@ from visionmtl.types import Batch, MultiTaskDataset
 WARM_UP = 3
 """Rounds that are not counted."""
 BATCHES = 4
-"""Batches kept in memory for training and evaluation, and the fewest that a block of the loader reads."""
+"""Batches kept in memory for training and evaluation, and the fewest that a block of the loader
+reads.
+"""
 
 
 class Stopwatch:
@@ -71,10 +73,12 @@ class Stopwatch:
 
 
 class Bench(Stopwatch):
-    """What the sections measure, built from a config when first asked for; a context manager, which cleans up.
+    """What the sections measure, built from a config when first asked for; a context manager, which
+    cleans up.
 
     Attributes:
-        config: the given one, without pretrained weights, loader processes for training and checkpoints within epochs.
+        config: the given one, without pretrained weights, loader processes for training and
+            checkpoints within epochs.
         workers: loader processes of the given config.
         tasks: of the data set.
     """
@@ -96,7 +100,9 @@ class Bench(Stopwatch):
 
     @cached_property
     def trainer(self) -> Trainer:
-        """The framework's trainer, whose run folder is thrown away and whose progress bar nobody sees."""
+        """The framework's trainer, whose run folder is thrown away and whose progress bar nobody
+        sees.
+        """
         folder = Path(
             self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="visionmtl-benchmark-"))
         )
@@ -137,7 +143,9 @@ class Bench(Stopwatch):
 
     @cached_property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of what the network sees: ``model.input_size``, or else those of a validation image."""
+        """Height and width of what the network sees: ``model.input_size``, or else those of a
+        validation image.
+        """
         if self.config.model.input_size is not None:
             return self.config.model.input_size
         transform = build_transforms(self.config, self.tasks)["val"]

@@ -1,4 +1,6 @@
-"""What each sharing scheme costs: the same backbone, decoder, heads and tasks under every scheme."""
+"""What each sharing scheme costs: the same backbone, decoder, heads and tasks under every
+scheme.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ REFERENCES = ("hard", "independent")
 
 
 class TrainingStep:
-    """Forward pass, weighted loss, backward pass and optimiser step on the next of the batches; nothing else."""
+    """Forward pass, weighted loss, backward pass and optimiser step on the next of the batches;
+    nothing else.
+    """
 
     def __init__(self, bench: Bench, config: Config, batches: list[Batch]) -> None:
         self.device, self.bf16 = bench.device, config.trainer.precision == "bf16"
@@ -49,9 +53,11 @@ class TrainingStep:
 
 
 def measure_schemes(bench: Bench) -> dict[str, Any]:
-    """Parameters, arithmetic, one pass at batch 1 and a training step of every scheme with its default options.
+    """Parameters, arithmetic, one pass at batch 1 and a training step of every scheme with its
+    default options.
 
-    All networks are in memory at once. A backbone that cannot be cut into stages has the ``REFERENCES`` alone.
+    All networks are in memory at once. A backbone that cannot be cut into stages has the
+    ``REFERENCES`` alone.
     """
     batches = [
         batch.to(bench.device) for batch in islice(bench.train_loader(workers=0)[0], BATCHES)

@@ -1,6 +1,7 @@
 """The sections of a benchmark: each is a function from a ``Bench`` to plain numbers.
 
-To add one, write the function and give it a line in ``SECTIONS``, or in ``ON_REQUEST`` if it takes long.
+To add one, write the function and give it a line in ``SECTIONS``, or in ``ON_REQUEST`` if it takes
+long.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def measure_size(bench: Bench) -> dict[str, Any]:
 
 
 def measure_data(bench: Bench) -> dict[str, Any]:
-    """The training loader alone: reading, augmenting, collating; and only reading as many samples, without cache."""
+    """The training loader alone: reading, augmenting, collating; and only reading as many samples,
+    without cache.
+    """
     size = bench.config.trainer.batch_size
     count = BATCHES * size
     with _stream(bench, 0) as stream:
@@ -132,7 +135,9 @@ def _stream(bench: Bench, workers: int) -> Iterator[Iterator[Batch]]:
 
 
 def measure_forward(bench: Bench) -> dict[str, Any]:
-    """The network alone, from uint8 images to raw predictions, at batch size 1 and that of the config."""
+    """The network alone, from uint8 images to raw predictions, at batch size 1 and that of the
+    config.
+    """
     batches = {n: bench.images(n) for n in sorted({1, bench.config.trainer.batch_size})}
     with torch.inference_mode():
         times = bench.in_turn(
@@ -202,7 +207,8 @@ def benchmark(
         announce: called with the name of each section before it starts.
 
     Returns:
-        By section; the docstrings of the sections and ``docs/performance.md`` say what the numbers are.
+        By section; the docstrings of the sections and ``docs/performance.md`` say what the numbers
+        are.
 
     Raises:
         ValueError: unknown section, or a config that does not fit its data.

@@ -28,7 +28,9 @@ MOST_STEPS = 500
 
 
 class BareLoop:
-    """The trainer's arithmetic as one would write it by hand: no checks, schedule, sums, logs and progress bar."""
+    """The trainer's arithmetic as one would write it by hand: no checks, schedule, sums, logs and
+    progress bar.
+    """
 
     def __init__(self, bench: Bench) -> None:
         config, device = bench.config, bench.device
@@ -93,7 +95,9 @@ def repeated(bench: Bench, steps: int) -> list[Batch]:
 
 
 def measure_train_step(bench: Bench) -> dict[str, Any]:
-    """Images per second of the trainer's loop and of the bare one, on equal networks and the same batches in memory."""
+    """Images per second of the trainer's loop and of the bare one, on equal networks and the same
+    batches in memory.
+    """
     warm_up = repeated(bench, WARM_UP)  # before trainer_loop takes the loader away
     loops: dict[str, Callable[[Sequence[Batch]], None]] = {
         "framework": trainer_loop(bench),

@@ -10,7 +10,9 @@ from visionmtl.config.load import config_differences
 
 
 def caveats(groups: Sequence[Group]) -> list[str]:
-    """Sentences on other evaluation data, other numbers of epochs and hidden training; the first group is the rule."""
+    """Sentences on other evaluation data, other numbers of epochs and hidden training; the first
+    group is the rule.
+    """
     first, found = groups[0], []
     for group in groups:
         if differing := sorted(
@@ -31,7 +33,9 @@ def caveats(groups: Sequence[Group]) -> list[str]:
 
 
 def _data_differences(a: Run, b: Run) -> Iterator[str]:
-    """What differs in the evaluation data of two runs: config keys, number of samples, tasks that both have."""
+    """What differs in the evaluation data of two runs: config keys, number of samples, tasks that
+    both have.
+    """
     keys = (line.partition(":")[0] for line in config_differences(a.config, b.config))
     yield from (key for key in keys if _is_evaluation(key))
     if a.samples != b.samples:

@@ -19,7 +19,8 @@ class Cost:
 
     Attributes:
         parameters: of the network.
-        input_size: (height, width) of the image that ``macs`` is for; None where the config does not tell.
+        input_size: (height, width) of the image that ``macs`` is for; None where the config does
+            not tell.
         macs: multiply-accumulate operations of one image; None without ``input_size``.
         images_per_second: of training, on the machine of the run.
         minutes: of training and evaluation.

@@ -28,8 +28,8 @@ class Comparison:
         baseline: the groups that are the baseline.
         others: the groups that are compared with it.
         metrics: group -> task -> key.
-        gains: group -> convention -> seed -> delta_m in percent against the means of the baseline over its seeds; of a
-            group of the baseline over its own tasks, so that its mean is 0.
+        gains: group -> convention -> seed -> delta_m in percent against the means of the baseline
+            over its seeds; of a group of the baseline over its own tasks, so that its mean is 0.
         costs: of each group.
         warnings: sentences on what makes the numbers hard to compare.
     """
@@ -55,10 +55,12 @@ class Comparison:
         return Spread.of(list(self.gains[group.name][convention].values()))
 
     def noise(self, group: Group, convention: str) -> float:
-        """Two standard errors of the gain, percent; nan where one side has a group of a single seed.
+        """Two standard errors of the gain, percent; nan where one side has a group of a single
+        seed.
 
-        The error of the baseline's means counts too. delta_m is a mean of changes, and each group of the baseline
-        stands behind its share of them; to first order the gain moves with its base as the base does with itself.
+        The error of the baseline's means counts too. delta_m is a mean of changes, and each group
+        of the baseline stands behind its share of them; to first order the gain moves with its base
+        as the base does with itself.
         """
         shares = [
             _size(part.tasks, convention)

@@ -1,4 +1,6 @@
-"""Runs that differ only in their seed are one group; its name says what sets it apart from the others."""
+"""Runs that differ only in their seed are one group; its name says what sets it apart from the
+others.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Group runs whose configs differ in nothing but ``IGNORED`` keys, in the order in which they come.
+    """Group runs whose configs differ in nothing but ``IGNORED`` keys, in the order in which they
+    come.
 
     Raises:
         ValueError: a group has two runs of one seed.
@@ -63,11 +66,12 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def choose_baseline(groups: Sequence[Group], pattern: str) -> list[Group]:
-    """The groups whose name, or one of whose run folders, with or without seed and time, matches ``pattern``.
+    """The groups whose name, or one of whose run folders, with or without seed and time, matches
+    ``pattern``.
 
     Raises:
-        ValueError: no match or nothing left to compare, groups of different tasks beside the baseline, or a baseline
-            that does not train each of their tasks once.
+        ValueError: no match or nothing left to compare, groups of different tasks beside the
+            baseline, or a baseline that does not train each of their tasks once.
     """
     chosen = [
         group
@@ -119,7 +123,9 @@ def _differ(a: Run, b: Run) -> bool:
 
 
 def _comparable(run: Run) -> Config:
-    """The config with its tasks named, and without the seeds of trained models that it starts from."""
+    """The config with its tasks named, and without the seeds of trained models that it starts
+    from.
+    """
     made = run.config.model_copy(deep=True)
     made.tasks = [spec.name for spec in run.tasks]
     made.model.init_from = {
@@ -136,7 +142,9 @@ def _without_suffix(name: str) -> str:
 
 
 def _names(members: Sequence[Sequence[Run]]) -> list[str]:
-    """What differs between the groups; where that does not tell them apart, the name or path of the run folder."""
+    """What differs between the groups; where that does not tell them apart, the name or path of the
+    run folder.
+    """
     every = {spec.name for runs in members for spec in runs[0].tasks}
     settings = [_settings(runs[0], every) for runs in members]
     values: dict[str, set[str]] = {}

@@ -45,7 +45,8 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder. Only its text files are needed: ``config.yaml``, ``metrics.jsonl``, ``model/config.json``.
+    """Read a run folder. Only its text files are needed: ``config.yaml``, ``metrics.jsonl``,
+    ``model/config.json``.
 
     Raises:
         ValueError: one line that names the folder: it is none, or of a run that is not finished.

@@ -10,7 +10,9 @@ from statistics import fmean, stdev
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation over ``count`` seeds; nan where they are not defined (one seed has no std)."""
+    """Mean and sample standard deviation over ``count`` seeds; nan where they are not defined (one
+    seed has no std).
+    """
 
     mean: float
     std: float

@@ -1,4 +1,6 @@
-"""A comparison for people: tables for the terminal and in Markdown, and what must be known to read them."""
+"""A comparison for people: tables for the terminal and in Markdown, and what must be known to read
+them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What is in a network: its stages, what the sharing scheme attaches to them, what it costs, what it has learned."""
+"""What is in a network: its stages, what the sharing scheme attaches to them, what it costs, what
+it has learned.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ if TYPE_CHECKING:
     from visionmtl.models.multitask import MultiTaskModel
 
 INPUT_SIZE = (240, 320)
-"""Height and width of the image for which costs are told where neither model nor config names a size."""
+"""Height and width of the image for which costs are told where neither model nor config names a
+size.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tables; draw what a trained model has learned, or where ``--output`` or ``--image`` ask for it.
+    """Print the tables; draw what a trained model has learned, or where ``--output`` or ``--image``
+    ask for it.
 
     Raises:
-        ValueError: no such config or model, an image that cannot be read, an output that is no folder.
+        ValueError: no such config or model, an image that cannot be read, an output that is no
+            folder.
     """
     from rich.console import Console
 
@@ -76,7 +82,9 @@ def _name(source: Path) -> str:
 
 
 def _from_config(path: str, overrides: Sequence[str]) -> tuple[MultiTaskModel, tuple[int, int]]:
-    """The network of a config, not trained, and its input size; of the data set only the tasks are read."""
+    """The network of a config, not trained, and its input size; of the data set only the tasks are
+    read.
+    """
     from visionmtl.analysis.inspect.costs import input_size
     from visionmtl.config.load import load_config
     from visionmtl.engine.build import build_model

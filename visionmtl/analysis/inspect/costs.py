@@ -59,7 +59,8 @@ def measure_costs(model: MultiTaskModel, height: int, width: int) -> Costs:
 
     def cost(asked: list[str]) -> Cost:
         macs = count_macs(scratch.eval(), image, tasks=asked)
-        # Batch norm cannot train on a single pixel, which one image may have at the end of the backbone.
+        # Batch norm cannot train on a single pixel, which one image may have at the end of the
+        # backbone.
         return Cost(macs, saved_bytes(scratch.train(), image.repeat(2, 1, 1, 1), tasks=asked) // 2)
 
     return Costs(
@@ -74,14 +75,18 @@ def measure_costs(model: MultiTaskModel, height: int, width: int) -> Costs:
 
 
 def count_macs(model: nn.Module, images: Tensor, **options: Any) -> int:
-    """Multiply-accumulate operations of the convolutions, matrix products and attentions of one pass."""
+    """Multiply-accumulate operations of the convolutions, matrix products and attentions of one
+    pass.
+    """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(images, **options)
     return int(counter.get_total_flops()) // 2
 
 
 def saved_bytes(model: nn.Module, images: Tensor, **options: Any) -> int:
-    """Bytes that one forward pass keeps for the backward pass: every storage once, without parameters and buffers."""
+    """Bytes that one forward pass keeps for the backward pass: every storage once, without
+    parameters and buffers.
+    """
     own = {x.untyped_storage().data_ptr() for x in (*model.parameters(), *model.buffers())}
     saved: dict[int, torch.UntypedStorage] = {}
 
@@ -101,7 +106,9 @@ def num_parameters(parameters: Iterable[nn.Parameter]) -> int:
 
 
 def input_size(config: Config) -> tuple[int, int] | None:
-    """Height and width of ``model.input_size``, else that of the first set: of its last training step, or of rooms."""
+    """Height and width of ``model.input_size``, else that of the first set: of its last training
+    step, or of rooms.
+    """
     if config.model.input_size is not None:
         return config.model.input_size
     source = sources(config.data)[0]

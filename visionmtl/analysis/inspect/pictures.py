@@ -56,11 +56,12 @@ def draw(
 
 
 def mixing(sharing: StitchedTrunks) -> list[tuple[Tensor, Tensor | None]]:
-    """Per stage how much of the features of task j (column) the features of task t (row) take, (T, T).
+    """Per stage how much of the features of task j (column) the features of task t (row) take, (T,
+    T).
 
-    Cross-stitch: the mean of alpha over the channels, and its standard deviation over them. NDDR: the norms of the
-    T x T blocks of the 1 x 1 convolutions, each row divided by its sum because batch norm takes out its scale; no
-    deviation.
+    Cross-stitch: the mean of alpha over the channels, and its standard deviation over them. NDDR:
+    the norms of the T x T blocks of the 1 x 1 convolutions, each row divided by its sum because
+    batch norm takes out its scale; no deviation.
     """
     units: Any = sharing.units
     if isinstance(sharing, CrossStitch):
@@ -78,7 +79,8 @@ def mixing(sharing: StitchedTrunks) -> list[tuple[Tensor, Tensor | None]]:
 def masks(
     model: MultiTaskModel, sharing: MTAN, image: np.ndarray
 ) -> tuple[np.ndarray, dict[str, list[Tensor]]]:
-    """The image at the size that the network sees, and per task the four masks (h, w), means over their channels.
+    """The image at the size that the network sees, and per task the four masks (h, w), means over
+    their channels.
 
     The masks cover the image and its padding to a multiple of the coarsest stride.
     """

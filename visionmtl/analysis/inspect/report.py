@@ -9,7 +9,9 @@ from visionmtl.models.sharing import Sharing
 
 
 def stages_table(sharing: Sharing) -> Table | str:
-    """One row per stage of the backbone with what the scheme attaches to it; a sentence where there are no stages."""
+    """One row per stage of the backbone with what the scheme attaches to it; a sentence where there
+    are no stages.
+    """
     backbones = sharing.backbones
     backbone = backbones[0]
     title = f"one backbone, {backbone.name}"

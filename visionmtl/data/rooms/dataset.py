@@ -1,6 +1,7 @@
 """Procedural rooms: an endless data set with exact truth for every task, made from numbers alone.
 
-Sample ``index`` of seed ``seed`` is the same on every machine; ``size`` only changes how finely its scene is sampled.
+Sample ``index`` of seed ``seed`` is the same on every machine; ``size`` only changes how finely its
+scene is sampled.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _PAINTS = (
     (0.08, 0.15, 0.92),
     (0.60, 0.20, 0.40),
 )
-"""Hue, saturation and brightness of red, orange, amber, yellow, olive, green, teal, sky, blue, violet, pink, cream and
+"""Hue, saturation and brightness of red, orange, amber, yellow, olive, green, teal, sky, blue,
+violet, pink, cream and
 slate: what people paint things with, no neon."""
 
 _KNOWN = (
@@ -55,10 +57,12 @@ class RoomsDataset:
     Args:
         num_samples: how many samples the data set has; sample i does not depend on it.
         size: height and width in pixels.
-        seed: data sets of different seeds have nothing in common: use two for training and validation.
+        seed: data sets of different seeds have nothing in common: use two for training and
+            validation.
         tasks: names of the tasks to give, in this order; all four if None.
-        drop_labels: task -> share (0..1) of the samples that are not annotated for it. Which ones depends on seed,
-            index and task only, and a larger share drops the same samples and more.
+        drop_labels: task -> share (0..1) of the samples that are not annotated for it. Which ones
+            depends on seed, index and task only, and a larger share drops the same samples and
+            more.
 
     Raises:
         ValueError: a number that makes no sense, an unknown or repeated task, a share outside 0..1.
@@ -185,7 +189,9 @@ def sample_scene(rng: np.random.Generator) -> Scene:
 
 
 class _Dice:
-    """Random numbers from the plain uniform stream of a generator: the one that NumPy never changes."""
+    """Random numbers from the plain uniform stream of a generator: the one that NumPy never
+    changes.
+    """
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -200,14 +206,18 @@ class _Dice:
         return options[int(self.rng.random() * len(options))]
 
     def direction(self) -> tuple[float, float]:
-        """Cosine and sine of an angle in -90..90 degrees, from the rational points of the circle."""
+        """Cosine and sine of an angle in -90..90 degrees, from the rational points of the
+        circle.
+        """
         t = self.between(-1, 1)
         return (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
 
     def color(
         self, hue: tuple[float, float], saturation: tuple[float, float], value: tuple[float, float]
     ) -> Vector:
-        """A linear RGB colour from ranges of hue, saturation and brightness (gamma 2), all in 0..1."""
+        """A linear RGB colour from ranges of hue, saturation and brightness (gamma 2), all in
+        0..1.
+        """
         h, s, v = (self.between(*limits) for limits in (hue, saturation, value))
         ramps = ((n + 6 * h) % 6 for n in (5, 3, 1))
         red, green, blue = ((v - v * s * max(0.0, min(k, 4 - k, 1.0))) ** 2 for k in ramps)
@@ -222,7 +232,9 @@ class _Dice:
 
 
 def _look(eye: Vector, target: Vector, roll: float) -> tuple[Vector, Vector, Vector]:
-    """Right, down and forward unit vectors of a camera at ``eye`` that looks at ``target``, rolled by a tangent."""
+    """Right, down and forward unit vectors of a camera at ``eye`` that looks at ``target``, rolled
+    by a tangent.
+    """
     forward = _unit(*(t - e for t, e in zip(target, eye, strict=True)))
     right = _unit(forward[2], 0.0, -forward[0])
     down = _cross(forward, right)
@@ -303,7 +315,9 @@ def _wallpaper(dice: _Dice) -> Texture:
 
 
 def _vivid(dice: _Dice, cell: float) -> Texture:
-    """A colourful texture whose second colour is a dark shade of the first, cream or another colour."""
+    """A colourful texture whose second colour is a dark shade of the first, cream or another
+    colour.
+    """
     kind = dice.pick(("solid", "solid", "checker", "stripes", "bands", "noise", "planks"))
     first, other = dice.paint(), dice.paint()
     roll = dice.between(0, 1)
@@ -359,7 +373,9 @@ def _hanging(dice: _Dice, label: str, axis: int, far: bool, across: float) -> Pa
 def _solids(
     dice: _Dice, room: Vector, eye: Vector, axes: tuple[Vector, Vector, Vector]
 ) -> tuple[Solid, ...]:
-    """Three to eight solids in view that do not touch: on the floor, on top of one another, or (spheres) in the air."""
+    """Three to eight solids in view that do not touch: on the floor, on top of one another, or
+    (spheres) in the air.
+    """
     count = 3 + int(dice.between(0, 6))
     solids: list[Solid] = []
     taken: list[tuple[float, float, float]] = []
@@ -398,7 +414,9 @@ def _place(dice: _Dice, label: str, half: Vector, x: float, lift: float, z: floa
 
 
 def _shape(dice: _Dice, label: str, limit: float) -> tuple[str, Vector, float]:
-    """Label, half sizes and radius of the footprint (at most ``limit``) of a random solid, in metres."""
+    """Label, half sizes and radius of the footprint (at most ``limit``) of a random solid, in
+    metres.
+    """
     a, b, c = dice.between(0.16, 0.42), dice.between(0.16, 0.5), dice.between(0.16, 0.42)
     if label == "box":
         radius = sqrt(a * a + c * c)

@@ -1,9 +1,10 @@
-"""Geometry of the procedural rooms: rays against a box-shaped room with boxes, spheres and cylinders in it.
+"""Geometry of the procedural rooms: rays against a box-shaped room with boxes, spheres and
+cylinders in it.
 
-World frame: metres, x and z horizontal, y *down* like in the camera. The room is 0..width, -height..0, 0..length, so
-the floor is y = 0. Rays have z = 1 in the camera frame, which makes the ray parameter of a hit its planar depth.
-Everything is written with + - * / sqrt and floor, which IEEE 754 rounds the same way on every machine: no powers, no
-trigonometry, no matrix products.
+World frame: metres, x and z horizontal, y *down* like in the camera. The room is 0..width,
+-height..0, 0..length, so the floor is y = 0. Rays have z = 1 in the camera frame, which makes the
+ray parameter of a hit its planar depth. Everything is written with + - * / sqrt and floor, which
+IEEE 754 rounds the same way on every machine: no powers, no trigonometry, no matrix products.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ SIDES = 6
 """The first panels of a scene are the sides of the room."""
 
 _ACROSS = ((2, 1), (0, 2), (0, 1))
-"""The two axes within a plane that is orthogonal to axis 0, 1 or 2; on walls the horizontal one comes first."""
+"""The two axes within a plane that is orthogonal to axis 0, 1 or 2; on walls the horizontal one
+comes first.
+"""
 _ROUND: dict[str, tuple[tuple[int, ...], ...]] = {
     "box": (),
     "sphere": ((0, 1, 2),),
@@ -35,12 +38,14 @@ _SLABS: dict[str, tuple[int, ...]] = {"box": (0, 1, 2), "sphere": (), "cylinder"
 
 @dataclass(frozen=True)
 class Texture:
-    """A pattern that mixes two colours: ``kind`` is a key of ``visionmtl.data.rooms.shading.PATTERNS``.
+    """A pattern that mixes two colours: ``kind`` is a key of
+    ``visionmtl.data.rooms.shading.PATTERNS``.
 
     Attributes:
         colors: two linear RGB colours in 0..1.
         cell: size of the pattern in metres.
-        phase: shift of the pattern in cells; a random one keeps flat faces off the borders of the cells.
+        phase: shift of the pattern in cells; a random one keeps flat faces off the borders of the
+            cells.
         gloss: strength of the highlight, 0..1.
     """
 
@@ -58,9 +63,11 @@ class Panel:
     Attributes:
         axis: 0, 1 or 2, the axis that the side is orthogonal to.
         far: whether it is the side with the larger coordinate.
-        center: metres along the two other axes; on walls the horizontal one comes first, on the floor x.
+        center: metres along the two other axes; on walls the horizontal one comes first, on the
+            floor x.
         half: half sizes in metres along the same axes.
-        border: width in metres of the frame, drawn in the colour ``frame``; ``bars`` adds a cross to it.
+        border: width in metres of the frame, drawn in the colour ``frame``; ``bars`` adds a cross
+            to it.
         glow: linear light that the panel emits inside its frame.
     """
 
@@ -81,7 +88,8 @@ class Solid:
     """A box, an upright cylinder or a sphere; its class is its shape.
 
     Attributes:
-        half: half sizes in metres; cylinder (radius, half height, radius), sphere (radius, radius, radius).
+        half: half sizes in metres; cylinder (radius, half height, radius), sphere (radius, radius,
+            radius).
         turn: cosine and sine of the rotation about the vertical.
     """
 
@@ -123,7 +131,9 @@ class Scene:
 
 
 class Patch(NamedTuple):
-    """The visible pixels (flat indices) of one panel or solid, and their texture coordinates in metres."""
+    """The visible pixels (flat indices) of one panel or solid, and their texture coordinates in
+    metres.
+    """
 
     part: Panel | Solid
     here: np.ndarray
@@ -139,7 +149,8 @@ class View:
         depth: float32 (H, W), planar metres.
         normals: float32 (H, W, 3), unit, camera frame, facing the camera.
         surface: uint8 (H, W), index into ``scene.parts``.
-        directions, points, world_normals: float32 (3, N), rays, hits and normals in the world frame.
+        directions, points, world_normals: float32 (3, N), rays, hits and normals in the world
+            frame.
     """
 
     camera: Camera
@@ -243,9 +254,11 @@ def _turn(turn: tuple[float, float], xyz: Any, sense: int = 1) -> tuple[Any, Any
 
 
 def entry(solid: Solid, origin: Vector, direction: Arrays) -> np.ndarray:
-    """Ray parameter where rays from ``origin`` enter a solid; inf where they miss it or start inside.
+    """Ray parameter where rays from ``origin`` enter a solid; inf where they miss it or start
+    inside.
 
-    Every solid is an intersection of slabs and rounds, so a ray is inside between the last entry and the first exit.
+    Every solid is an intersection of slabs and rounds, so a ray is inside between the last entry
+    and the first exit.
     """
     o = _turn(solid.turn, tuple(o - c for o, c in zip(origin, solid.center, strict=True)))
     d = _turn(solid.turn, direction)
@@ -267,7 +280,9 @@ def _slab(o: float, d: np.ndarray, half: float) -> tuple[np.ndarray, np.ndarray]
 def _round(
     o: Vector, d: Arrays, radius: float, axes: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays are inside a sphere (three axes) or an endless cylinder (two axes); never where the two are equal."""
+    """Where rays are inside a sphere (three axes) or an endless cylinder (two axes); never where
+    the two are equal.
+    """
     square = sum((d[i] * d[i] for i in axes[1:]), d[axes[0]] * d[axes[0]])
     along = sum((o[i] * d[i] for i in axes[1:]), o[axes[0]] * d[axes[0]])
     root = np.sqrt(
@@ -279,7 +294,9 @@ def _round(
 def _surfaces(
     scene: Scene, points: np.ndarray, surface: np.ndarray
 ) -> tuple[np.ndarray, list[Patch]]:
-    """World normals float64 (3, N) towards the eye, and the visible patches with their texture coordinates."""
+    """World normals float64 (3, N) towards the eye, and the visible patches with their texture
+    coordinates.
+    """
     normals = np.empty_like(points)
     patches = []
     for index in np.flatnonzero(np.bincount(surface)).tolist():
@@ -299,7 +316,9 @@ def _surfaces(
 
 
 def _wrap(solid: Solid, p: Arrays) -> tuple[Arrays, np.ndarray, np.ndarray]:
-    """Outward normals and texture coordinates, in metres, at points on a solid; all in its local axes."""
+    """Outward normals and texture coordinates, in metres, at points on a solid; all in its local
+    axes.
+    """
     x, y, z = p
     hx, hy, hz = solid.half
     if solid.label == "sphere":
@@ -322,6 +341,8 @@ def _wrap(solid: Solid, p: Arrays) -> tuple[Arrays, np.ndarray, np.ndarray]:
 
 
 def _around(x: np.ndarray, z: np.ndarray, radius: float) -> np.ndarray:
-    """About the arc length around the vertical: the angle in the norm |x| + |z|, which needs no arctangent."""
+    """About the arc length around the vertical: the angle in the norm |x| + |z|, which needs no
+    arctangent.
+    """
     quarter = z / np.maximum(abs(x) + abs(z), 1e-9)
     return np.where(x > 0, quarter, 2 - quarter) * (1.57 * radius)

@@ -1,6 +1,7 @@
 """The look of the procedural rooms: textures, light, shadows and the lens.
 
-The arithmetic keeps to the rule of ``raycast``: only operations that every machine rounds the same way.
+The arithmetic keeps to the rule of ``raycast``: only operations that every machine rounds the same
+way.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import numpy as np
 from visionmtl.data.rooms.raycast import Panel, Scene, View, entry
 
 LATTICE = 32
-"""Cells per side, a power of two, of the periodic table of random numbers behind the noise and plank textures."""
+"""Cells per side, a power of two, of the periodic table of random numbers behind the noise and
+plank textures.
+"""
 Pattern = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -90,7 +93,9 @@ PATTERNS: dict[str, Pattern] = {
     "noise": _noise,
     "planks": _planks,
 }
-"""Name -> (a, b, width of a pixel, lattice) -> share of the second colour in 0..1; lengths are in cells."""
+"""Name -> (a, b, width of a pixel, lattice) -> share of the second colour in 0..1; lengths are in
+cells.
+"""
 
 
 def _paint(scene: Scene, view: View) -> np.ndarray:
@@ -118,7 +123,9 @@ def _paint(scene: Scene, view: View) -> np.ndarray:
 
 
 def _footprint(view: View) -> np.ndarray:
-    """Size in metres of what a pixel sees, float32 (N,): the geometric mean of its two extents on the surface."""
+    """Size in metres of what a pixel sees, float32 (N,): the geometric mean of its two extents on
+    the surface.
+    """
     facing = -_dot(view.directions, view.world_normals) / np.sqrt(
         _dot(view.directions, view.directions)
     )
@@ -135,7 +142,9 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _light(scene: Scene, view: View, paint: np.ndarray) -> np.ndarray:
-    """Linear light float32 (3, N): one lamp with shadows, soft light that does not reach corners, and a highlight."""
+    """Linear light float32 (3, N): one lamp with shadows, soft light that does not reach corners,
+    and a highlight.
+    """
     normals, rays = view.world_normals, view.directions
     to_lamp = np.array(scene.light, np.float32)[:, None] - view.points
     square = _dot(to_lamp, to_lamp)
@@ -164,9 +173,11 @@ def _light(scene: Scene, view: View, paint: np.ndarray) -> np.ndarray:
 
 
 def _openness(scene: Scene, view: View) -> np.ndarray:
-    """Share of the soft light that reaches a point, float32 (N,): less in the corners of the room and beside solids.
+    """Share of the soft light that reaches a point, float32 (N,): less in the corners of the room
+    and beside solids.
 
-    A solid counts as a sphere of its mean radius r; it takes (n . c) r^2 / |c|^3, with c from the point to its centre.
+    A solid counts as a sphere of its mean radius r; it takes (n . c) r^2 / |c|^3, with c from the
+    point to its centre.
     """
     points, normals = view.points, view.world_normals
     share: np.ndarray = 1 - 0.12 * normals[1]  # the floor gets more of it than the ceiling
@@ -183,7 +194,9 @@ def _openness(scene: Scene, view: View) -> np.ndarray:
 
 
 def _develop(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Linear light (3, H, W) to uint8 (H, W, 3): a little blur (the lens), soft clipping, gamma 2, noise."""
+    """Linear light (3, H, W) to uint8 (H, W, 3): a little blur (the lens), soft clipping, gamma 2,
+    noise.
+    """
     for axis in (1, 2):
         before, after = light.swapaxes(0, axis)[:-1], light.swapaxes(0, axis)[1:]
         step = 0.14 * (after - before)

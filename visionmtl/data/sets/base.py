@@ -1,7 +1,8 @@
 """What the readers of the standard data sets share.
 
-A packing is one way in which a data set lies on people's disks. Copies of one set differ in files, classes, units and
-sentinels; a reader knows exactly one packing and refuses every other, in one sentence that says what the folder is.
+A packing is one way in which a data set lies on people's disks. Copies of one set differ in files,
+classes, units and sentinels; a reader knows exactly one packing and refuses every other, in one
+sentence that says what the folder is.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from visionmtl.types import Camera, DenseTarget, Sample, Target, TaskSpec
 class PackedDataset:
     """One split of a data set in one packing; a ``MultiTaskDataset``.
 
-    A subclass names itself, tells its packing from others by the names of files, and reads the parts of a sample. Its
-    options come after ``*`` in its constructor, each with a default.
+    A subclass names itself, tells its packing from others by the names of files, and reads the
+    parts of a sample. Its options come after ``*`` in its constructor, each with a default.
 
     Args:
         root: the folder of the data set.
         split: one of ``splits``.
-        tasks: names of the wanted tasks, in the wanted order; by default all whose labels are there, see ``needs``.
+        tasks: names of the wanted tasks, in the wanted order; by default all whose labels are
+            there, see ``needs``.
 
     Attributes:
         packing: name in ``PACKINGS`` and in a config.
@@ -42,8 +44,8 @@ class PackedDataset:
         dropped_boxes: reason -> number of annotations that do not become boxes.
 
     Raises:
-        ValueError: the folder is another packing or none, unknown split or task, a wanted task whose labels are not
-            there, no samples.
+        ValueError: the folder is another packing or none, unknown split or task, a wanted task
+            whose labels are not there, no samples.
     """
 
     packing: ClassVar[str]
@@ -98,7 +100,9 @@ class PackedDataset:
         raise NotImplementedError
 
     def image_file(self, sample_id: str) -> Path | None:
-        """The image's file, where each has one of its own; None in arrays and containers, which override the next."""
+        """The image's file, where each has one of its own; None in arrays and containers, which
+        override the next.
+        """
         return None
 
     def read_image(self, sample_id: str) -> np.ndarray:
@@ -112,7 +116,9 @@ class PackedDataset:
         raise NotImplementedError
 
     def read_boxes(self, task: str, sample_id: str, size: tuple[int, int]) -> Target | None:
-        """``read_target`` for detection; labels that know their image's size must be of ``size``, (width, height)."""
+        """``read_target`` for detection; labels that know their image's size must be of ``size``,
+        (width, height).
+        """
         return self.read_target(task, sample_id)
 
     def camera(self, sample_id: str, height: int, width: int) -> Camera | None:
@@ -162,7 +168,9 @@ class PackedDataset:
 
 @cache
 def facts(name: str) -> Any:
-    """The content of ``facts/<name>.json``: class lists, maps and splits, with their source under ``source``."""
+    """The content of ``facts/<name>.json``: class lists, maps and splits, with their source under
+    ``source``.
+    """
     return read_json(Path(str(files("visionmtl.data.sets") / "facts" / f"{name}.json")))
 
 
@@ -263,7 +271,8 @@ def labels_from(ids: np.ndarray, table: np.ndarray, path: Path | str) -> DenseTa
 
     Args:
         ids: integers (H, W).
-        table: stored number -> class id, -1 where it means "no label", -2 where the number must not occur.
+        table: stored number -> class id, -1 where it means "no label", -2 where the number must not
+            occur.
         path: of the file, for the message.
 
     Raises:
@@ -279,14 +288,16 @@ def labels_from(ids: np.ndarray, table: np.ndarray, path: Path | str) -> DenseTa
 
 
 def unit_normals(vectors: np.ndarray, frame: str) -> DenseTarget:
-    """Normals float32 (H, W, 3) in the camera frame (x right, y down, z forward) from those of a file.
+    """Normals float32 (H, W, 3) in the camera frame (x right, y down, z forward) from those of a
+    file.
 
     Vectors shorter than 0.5 or longer than 1.5, and those that are not finite, are invalid.
 
     Args:
         vectors: (H, W, 3), each component in -1..1.
-        frame: ``y_down`` (x right, y down, z forward), or with z towards the viewer: ``y_up`` (x right, y up),
-            ``y_down_z_back`` (x right, y down), ``x_left`` (x left, y up); or ``z_up`` (x right, y forward, z up).
+        frame: ``y_down`` (x right, y down, z forward), or with z towards the viewer: ``y_up`` (x
+            right, y up), ``y_down_z_back`` (x right, y down), ``x_left`` (x left, y up); or
+            ``z_up`` (x right, y forward, z up).
 
     Raises:
         ValueError: an unknown frame.
@@ -307,7 +318,9 @@ FRAMES = {
     "x_left": ([0, 1, 2], (-1, -1, -1)),
     "z_up": ([0, 2, 1], (1, -1, 1)),
 }
-"""Name of a frame -> which of its components are x, y and z of the camera frame, and their signs."""
+"""Name of a frame -> which of its components are x, y and z of the camera frame, and their
+signs.
+"""
 
 
 def check_frame(frame: str) -> None:

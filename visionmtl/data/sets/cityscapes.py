@@ -1,4 +1,6 @@
-"""Cityscapes as its owners publish it: 2048 x 1024 street scenes with classes, instances and stereo disparity."""
+"""Cityscapes as its owners publish it: 2048 x 1024 street scenes with classes, instances and stereo
+disparity.
+"""
 
 from __future__ import annotations
 
@@ -34,19 +36,22 @@ class _Calibration(BaseModel):
 
 
 class Cityscapes(PackedDataset):
-    """``<root>/<kind>/{train,val}/<city>/<id>_<kind>...png``, 2975 and 500 images; the ids are ``<city>/<id>``.
+    """``<root>/<kind>/{train,val}/<city>/<id>_<kind>...png``, 2975 and 500 images; the ids are
+    ``<city>/<id>``.
 
     - semseg, 19 classes: ``gtFine``, ``labelIds``; the other 15 ids are invalid.
-    - disparity: ``disparity``, 16 bits, (p - 1) / 256 pixels of the 2048 wide original; 0 is invalid, and so is 1,
-      which means infinitely far. The unit stays where images are resized.
-    - detection, 8 classes: the boxes around the instances of ``gtFine``, ``instanceIds``, 1000 times the class id plus
-      a number. Groups whose members the annotators could not tell apart (below 1000), and caravans and trailers, which
-      are none of the 19 classes, get no box.
+    - disparity: ``disparity``, 16 bits, (p - 1) / 256 pixels of the 2048 wide original; 0 is
+      invalid, and so is 1, which means infinitely far. The unit stays where images are resized.
+    - detection, 8 classes: the boxes around the instances of ``gtFine``, ``instanceIds``, 1000
+      times the class id plus a number. Groups whose members the annotators could not tell apart
+      (below 1000), and caravans and trailers, which are none of the 19 classes, get no box.
 
-    The camera is that of ``camera/`` where it is there; its principal point is taken to count from the centre of the
-    first pixel. ``test`` is no split: its labels are not public, the files are dummies.
+    The camera is that of ``camera/`` where it is there; its principal point is taken to count from
+    the centre of the first pixel. ``test`` is no split: its labels are not public, the files are
+    dummies.
 
-    Source: https://github.com/mcordts/cityscapesScripts (README, helpers/labels.py, preparation/json2instanceImg.py).
+    Source: https://github.com/mcordts/cityscapesScripts (README, helpers/labels.py,
+        preparation/json2instanceImg.py).
     """
 
     packing: ClassVar[str] = "cityscapes"
@@ -130,7 +135,8 @@ def _boxes(ids: np.ndarray, classes: list[int], path: Path) -> BoxTarget:
     """The boxes around the instances of ``classes``, in the order of their numbers.
 
     Args:
-        ids: (H, W), 1000 * class + number where a pixel belongs to an instance, less than 1000 elsewhere.
+        ids: (H, W), 1000 * class + number where a pixel belongs to an instance, less than 1000
+            elsewhere.
         classes: the ids whose position becomes the label.
         path: of the file, for the message.
 

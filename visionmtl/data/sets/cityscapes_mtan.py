@@ -1,4 +1,6 @@
-"""Cityscapes as the authors of MTAN packed it: npy files of 128 x 256, 7 or 19 classes, disparity in disguise."""
+"""Cityscapes as the authors of MTAN packed it: npy files of 128 x 256, 7 or 19 classes, disparity
+in disguise.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +28,20 @@ LABEL_FOLDERS = ("label_7", "label_19", "label")
 
 
 class CityscapesMTAN(PackedDataset):
-    """``<root>/{train,val}/{image,label_7,label_19,depth}/<i>.npy``, 2975 and 500 files, channel last.
+    """``<root>/{train,val}/{image,label_7,label_19,depth}/<i>.npy``, 2975 and 500 files, channel
+    last.
 
-    Image: float, 0..1. Label: -1 is void; 0..6 are the categories of Cityscapes without void, in their order, 0..18
-    its training ids. ``depth``: not depth, but the 16-bit code p of the official disparity, divided by 65535; 0 is
-    invalid. It becomes the task ``disparity`` in the unit of the official files, (p - 1) / 256 pixels of the 2048 wide
-    original. The field publishes errors on the stored scale: times 65535 / 256, about 256, they are pixels.
+    Image: float, 0..1. Label: -1 is void; 0..6 are the categories of Cityscapes without void, in
+        their order, 0..18
+    its training ids. ``depth``: not depth, but the 16-bit code p of the official disparity, divided
+    by 65535; 0 is invalid. It becomes the task ``disparity`` in the unit of the official files, (p
+    - 1) / 256 pixels of the 2048 wide original. The field publishes errors on the stored scale:
+      times 65535 / 256, about 256, they are pixels.
 
     The authors say that it is "the original cityscapes disparity data", without further processing
-    (https://github.com/lorenmt/mtan, issues 15 and 25). The divisor is derived, not confirmed by them: users report
-    there 0..0.4922 for what is 0..32257 in the official files, and 32257 / 65535 = 0.4922.
+    (https://github.com/lorenmt/mtan, issues 15 and 25). The divisor is derived, not confirmed by
+    them: users report there 0..0.4922 for what is 0..32257 in the official files, and 32257 / 65535
+        = 0.4922.
 
     Ids are the numbers in the file names, by their value: 9 comes before 10.
 

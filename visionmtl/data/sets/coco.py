@@ -20,14 +20,17 @@ from visionmtl.types import BoxTarget, DenseTarget, Target, TaskSpec
 class Coco(PackedDataset):
     """``<root>/{train,val}2017/<id>.jpg``, 118287 and 5000 images, and ``<root>/annotations``.
 
-    - semseg, 133 classes (80 of things, 53 of stuff): ``annotations/panoptic_{train,val}2017.json`` and its images, in
-      ``annotations/panoptic_{train,val}2017`` or beside ``annotations``; the pixels of a segment get its category, also
-      those of a crowd. Pixels without segment are invalid.
-    - detection, 80 classes: ``annotations/instances_{train,val}2017.json``. Crowds are regions and no objects: they
-      become no boxes, and are counted. An image that is listed without annotations is annotated and empty.
+    - semseg, 133 classes (80 of things, 53 of stuff): ``annotations/panoptic_{train,val}2017.json``
+      and its images, in ``annotations/panoptic_{train,val}2017`` or beside ``annotations``; the
+      pixels of a segment get its category, also those of a crowd. Pixels without segment are
+      invalid.
+    - detection, 80 classes: ``annotations/instances_{train,val}2017.json``. Crowds are regions and
+      no objects: they become no boxes, and are counted. An image that is listed without annotations
+      is annotated and empty.
 
-    The ids are the file names, ``000000000139``. An image that the json file of a task does not list is not annotated
-    for it. Sources: https://cocodataset.org/#format-data, https://github.com/cocodataset/panopticapi.
+    The ids are the file names, ``000000000139``. An image that the json file of a task does not
+    list is not annotated for it. Sources: https://cocodataset.org/#format-data,
+    https://github.com/cocodataset/panopticapi.
 
     Args:
         root: the folder of the data set.
@@ -35,11 +38,12 @@ class Coco(PackedDataset):
         tasks: the wanted tasks.
 
     Attributes:
-        dropped_boxes: reason -> number of annotations that do not become boxes, see ``visionmtl.data.coco.CocoBoxes``.
+        dropped_boxes: reason -> number of annotations that do not become boxes, see
+            ``visionmtl.data.coco.CocoBoxes``.
 
     Raises:
-        ValueError: also a malformed json file, one that lists images which are not there, and panoptic labels whose
-            images are not there.
+        ValueError: also a malformed json file, one that lists images which are not there, and
+            panoptic labels whose images are not there.
     """
 
     packing: ClassVar[str] = "coco"
@@ -119,15 +123,16 @@ class PanopticSegments:
     """The segments of a COCO panoptic file, as flat arrays that worker processes share.
 
     Args:
-        path: the json file; its images are in a folder of its name, beside it or beside the folder it is in.
+        path: the json file; its images are in a folder of its name, beside it or beside the folder
+            it is in.
         classes: class names of the task; categories are matched with them by name.
 
     Attributes:
         names: the listed images, without ending, sorted, str (N,).
 
     Raises:
-        ValueError: the file is malformed, lists an image twice or has a category that is no class, or the folder of its
-            images is not there.
+        ValueError: the file is malformed, lists an image twice or has a category that is no class,
+            or the folder of its images is not there.
     """
 
     def __init__(self, path: Path, classes: Sequence[str]) -> None:

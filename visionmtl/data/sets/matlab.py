@@ -1,7 +1,8 @@
-"""MATLAB files of version 5, as ``save`` writes them up to ``-v7``: numbers, text, structs and cells.
+"""MATLAB files of version 5, as ``save`` writes them up to ``-v7``: numbers, text, structs and
+cells.
 
-scipy reads them too, but some damaged files end its process (1.17.1: segmentation fault). Here no length is believed
-before it is checked, and the checksums of compressed variables are verified.
+scipy reads them too, but some damaged files end its process (1.17.1: segmentation fault). Here no
+length is believed before it is checked, and the checksums of compressed variables are verified.
 Source: MathWorks, "MAT-File Format", chapter "Level 5 MAT-File Format".
 """
 
@@ -46,11 +47,14 @@ def read_mat(path: Path, variable: str) -> Any:
     """One variable of a file.
 
     Returns:
-        Numbers: an array of the variable's shape, in the type that the file stores, which may be a smaller one.
-        Text: a string. A struct, or an array of them: a list of dicts. A cell array: a list; both run down the columns.
+        Numbers: an array of the variable's shape, in the type that the file stores, which may be a
+            smaller one.
+        Text: a string. A struct, or an array of them: a list of dicts. A cell array: a list; both
+            run down the columns.
 
     Raises:
-        ValueError: missing, damaged or other file, no such variable, sparse, complex and other kinds of variables.
+        ValueError: missing, damaged or other file, no such variable, sparse, complex and other
+            kinds of variables.
     """
     data = read_bytes(path)
     if data[124:128] != b"\x00\x01IM":

@@ -9,7 +9,9 @@ from visionmtl.data.sets.base import depth_target, read_npy, unit_normals
 from visionmtl.types import DenseTarget
 
 MAX_DEPTH = 10.0
-"""Metres; the authors clip what the Kinect measured at it (``maxDepth`` in ``camera_params.m`` of their toolbox)."""
+"""Metres; the authors clip what the Kinect measured at it (``maxDepth`` in ``camera_params.m`` of
+their toolbox).
+"""
 
 
 def in_order(ids: list[str]) -> list[str]:
@@ -29,7 +31,8 @@ def in_order(ids: list[str]) -> list[str]:
 
 
 def read_depth_npy(path: Path) -> DenseTarget:
-    """Depth from an array (H, W) or (H, W, 1) of metres; 0 and what is beyond ``MAX_DEPTH`` is invalid.
+    """Depth from an array (H, W) or (H, W, 1) of metres; 0 and what is beyond ``MAX_DEPTH`` is
+    invalid.
 
     Raises:
         ValueError: missing or broken file, another shape.

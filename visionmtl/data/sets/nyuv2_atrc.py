@@ -1,4 +1,6 @@
-"""NYUv2 with 40 classes, depth, normals and edges as the authors of ATRC packed it, and as MTL-PyTorch did before."""
+"""NYUv2 with 40 classes, depth, normals and edges as the authors of ATRC packed it, and as
+MTL-PyTorch did before.
+"""
 
 from __future__ import annotations
 
@@ -31,29 +33,36 @@ SUFFIXES = {
     "normals": (".png", ".npy"),
     "edge": (".png", ".npy"),
 }
-"""Folder -> what its files end with: in the archive of ATRC, and in the older one of MTL-PyTorch where it differs."""
+"""Folder -> what its files end with: in the archive of ATRC, and in the older one of MTL-PyTorch
+where it differs.
+"""
 
 
 class NYUv2ATRC(PackedDataset):
-    """``<root>/<folder>/<id>.*``, split by ``gt_sets/{train,val}.txt``: 795 and 654 ids; ``val`` is the test set.
+    """``<root>/<folder>/<id>.*``, split by ``gt_sets/{train,val}.txt``: 795 and 654 ids; ``val`` is
+    the test set.
 
     - images: png, or jpg in the older packing.
     - semseg, 40 classes: ``segmentation/<id>.png``; 0 is void, 1..40 the classes.
     - depth: ``depth/<id>.npy``, metres; 0 is invalid.
-    - normals: ``normals/<id>.png``, 2 x / 255 - 1, or npy of -1..1; vectors far from unit length are invalid.
+    - normals: ``normals/<id>.png``, 2 x / 255 - 1, or npy of -1..1; vectors far from unit length
+      are invalid.
     - edge: ``edge/<id>.png``, 0..255, or npy of 0..1; an edge from the middle of the range on.
 
-    The archive that the authors of ASTMT made first, with labels in .mat and normals in .jpg, is refused.
+    The archive that the authors of ASTMT made first, with labels in .mat and normals in .jpg, is
+    refused.
 
-    Sources: https://github.com/brdav/atrc and https://github.com/SimonVandenhende/Multi-Task-Learning-PyTorch.
+    Sources: https://github.com/brdav/atrc and
+        https://github.com/SimonVandenhende/Multi-Task-Learning-PyTorch.
 
     Args:
         root: the folder of the data set, ``NYUDv2`` or ``NYUD_MT``.
         split: ``train`` or ``val``.
         tasks: the wanted tasks.
-        normals_frame: frame of the stored normals, see ``unit_normals``. No source states it. The default is that of
-            the labels of Ladicky et al. and Wang et al., on which the networks of ASTMT's authors go back; compare the
-            normals with the depth of your copy, as docs/datasets.md shows, before you rely on it.
+        normals_frame: frame of the stored normals, see ``unit_normals``. No source states it. The
+            default is that of the labels of Ladicky et al. and Wang et al., on which the networks
+            of ASTMT's authors go back; compare the normals with the depth of your copy, as
+            docs/datasets.md shows, before you rely on it.
 
     Raises:
         ValueError: also an unknown frame, a listed id without image.

@@ -25,7 +25,8 @@ FOLDERS = {"semseg": "label", "depth": "depth", "normals": "normal"}
 
 
 class NYUv2MTAN(PackedDataset):
-    """``<root>/{train,val}/{image,label,depth,normal}/<i>.npy``, 795 and 654 files; ``val`` is the test set.
+    """``<root>/{train,val}/{image,label,depth,normal}/<i>.npy``, 795 and 654 files; ``val`` is the
+    test set.
 
     - image: float (H, W, 3), 0..1.
     - semseg, 13 classes: integers or floats (H, W); -1 is void, 0..12 the classes.
@@ -40,10 +41,11 @@ class NYUv2MTAN(PackedDataset):
         root: the folder of the data set.
         split: ``train`` or ``val``.
         tasks: the wanted tasks.
-        normals_frame: frame of the stored normals, see ``unit_normals``. The authors took them from the files
-            ``normals_gt`` of Eigen and Fergus, where no text states it. ``z_up`` is what two public programs found:
-            zeya-labs/Infinity, which aligns this packing with the output of several networks, and the loader of
-            EPFL-VILAB/XTConsistency. docs/datasets.md shows how to compare the normals with the depth of a copy.
+        normals_frame: frame of the stored normals, see ``unit_normals``. The authors took them from
+            the files ``normals_gt`` of Eigen and Fergus, where no text states it. ``z_up`` is what
+            two public programs found: zeya-labs/Infinity, which aligns this packing with the output
+            of several networks, and the loader of EPFL-VILAB/XTConsistency. docs/datasets.md shows
+            how to compare the normals with the depth of a copy.
 
     Raises:
         ValueError: also an unknown frame, file names that are not numbers.

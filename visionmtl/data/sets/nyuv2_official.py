@@ -25,25 +25,33 @@ CAMERA = (
     325.58244941119034 - 0.5,
     253.73616633400465 - 0.5,
 )
-"""fx, fy, cx, cy of the colour camera, in pixels. The toolbox counts them from 1 (``camera_params.m``,
-``rgb_plane2rgb_world.m``), so that the centre of the first pixel lies at 1 there, and at 0.5 here."""
+"""fx, fy, cx, cy of the colour camera, in pixels. The toolbox counts them from 1
+(``camera_params.m``, ``rgb_plane2rgb_world.m``), so that the centre of the first pixel lies at 1
+there, and at 0.5 here."""
 
 MEASURED = (44, 471, 40, 601)
-"""First row, end, first column, end of what the depth sensor can see: ``get_projection_mask.m`` of the toolbox."""
+"""First row, end, first column, end of what the depth sensor can see: ``get_projection_mask.m`` of
+the toolbox.
+"""
 
 
 class NYUv2Official(PackedDataset):
-    """``<root>/nyu_depth_v2_labeled.mat``, a MATLAB 7.3 file (HDF5), split by the authors' ``splits.mat``.
+    """``<root>/nyu_depth_v2_labeled.mat``, a MATLAB 7.3 file (HDF5), split by the authors'
+    ``splits.mat``.
 
-    - images: uint8, with a white frame of about 7 pixels that the removal of the lens distortion left.
+    - images: uint8, with a white frame of about 7 pixels that the removal of the lens distortion
+      left.
     - semseg, 40 or 13 classes: ``labels``, 0..894; 0, which includes the white frame, is invalid.
-    - depth: ``depths``, in metres, where the authors filled the holes by colour; invalid outside ``MEASURED``, where
-      they filled without any measurement. Or ``rawDepths``, where 0 and what was clipped at 10 m is invalid.
+    - depth: ``depths``, in metres, where the authors filled the holes by colour; invalid outside
+      ``MEASURED``, where they filled without any measurement. Or ``rawDepths``, where 0 and what
+      was clipped at 10 m is invalid.
     - normals: computed from ``rawDepths``, so that only measured depth counts.
 
-    Ids are the positions in the file, 0001..1449. Each process opens the file for itself, at its first sample.
+    Ids are the positions in the file, 0001..1449. Each process opens the file for itself, at its
+    first sample.
 
-    Source: Silberman et al., Indoor Segmentation and Support Inference from RGBD Images, ECCV 2012, and
+    Source: Silberman et al., Indoor Segmentation and Support Inference from RGBD Images, ECCV 2012,
+        and
     https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html.
 
     Args:
@@ -141,7 +149,9 @@ class NYUv2Official(PackedDataset):
         return depth_target(known, MAX_DEPTH)
 
     def _read(self, name: str, sample_id: str, ndim: int) -> np.ndarray:
-        """One entry of an array of the file; MATLAB's order of axes is reversed in it: (W, H) or (3, W, H)."""
+        """One entry of an array of the file; MATLAB's order of axes is reversed in it: (W, H) or
+        (3, W, H).
+        """
         path = self.root / FILE
         try:
             if self._process != os.getpid():

@@ -1,4 +1,6 @@
-"""PASCAL-Context as the multi-task field uses it (archive PASCAL_MT): VOC2010 images with six kinds of labels."""
+"""PASCAL-Context as the multi-task field uses it (archive PASCAL_MT): VOC2010 images with six kinds
+of labels.
+"""
 
 from __future__ import annotations
 
@@ -29,30 +31,37 @@ FOLDERS = {
 
 
 class PascalContext(PackedDataset):
-    """``<root>/JPEGImages/<id>.jpg`` and a folder of labels per task, split by ``ImageSets/Context/{train,val}.txt``.
+    """``<root>/JPEGImages/<id>.jpg`` and a folder of labels per task, split by
+    ``ImageSets/Context/{train,val}.txt``.
 
-    - semseg, 21 classes: ``semseg/VOC12/<id>.png`` where that image has one, else ``semseg/pascal-context/<id>.png``;
-      255 is invalid.
-    - human_parts, background and 6 parts: ``human_parts/<id>.mat`` of PASCAL-Part. An image on which no part of a
-      person is marked is not annotated, as in the field's training and evaluation, so background is only seen there.
+    - semseg, 21 classes: ``semseg/VOC12/<id>.png`` where that image has one, else
+      ``semseg/pascal-context/<id>.png``; 255 is invalid.
+    - human_parts, background and 6 parts: ``human_parts/<id>.mat`` of PASCAL-Part. An image on
+      which no part of a person is marked is not annotated, as in the field's training and
+      evaluation, so background is only seen there.
     - saliency: ``sal_distill/<id>.png``, the output of a network; salient above 0.5.
-    - edge: the borders of the 459 classes of ``pascal-context/trainval/<id>.mat``, thinned to one pixel.
-    - normals: ``normals_distill/<id>.png``, the output of a network trained on NYUv2, 2 x / 255 - 1; valid only on
-      classes that NYUv2 has too, which the file of edge tells.
+    - edge: the borders of the 459 classes of ``pascal-context/trainval/<id>.mat``, thinned to one
+      pixel.
+    - normals: ``normals_distill/<id>.png``, the output of a network trained on NYUv2, 2 x / 255 -
+      1; valid only on classes that NYUv2 has too, which the file of edge tells.
     - detection, 20 classes: ``Annotations/<id>.xml`` of VOC2010, which the archive does not hold.
 
-    Sources: Maninis et al., Attentive Single-Tasking of Multiple Tasks, CVPR 2019, with the loaders and evaluations of
-    https://github.com/facebookresearch/astmt and https://github.com/SimonVandenhende/Multi-Task-Learning-PyTorch;
-    Mottaghi et al. (PASCAL-Context) and Chen et al. (PASCAL-Part), both CVPR 2014.
+    Sources: Maninis et al., Attentive Single-Tasking of Multiple Tasks, CVPR 2019, with the loaders
+        and evaluations of
+    https://github.com/facebookresearch/astmt and
+    https://github.com/SimonVandenhende/Multi-Task-Learning-PyTorch; Mottaghi et al.
+    (PASCAL-Context) and Chen et al. (PASCAL-Part), both CVPR 2014.
 
     Args:
         root: the folder of the data set.
         split: ``train`` (4998 images) or ``val`` (5105).
         tasks: the wanted tasks; by default those whose folder is there.
-        normals_frame: frame of the stored normals, see ``unit_normals``. No source states it. The default is that of
-            ``nyuv2_atrc``, as the network learned from NYUv2. The rotation augmentation of the authors fits it, and
-            also ``y_down`` and ``y_down_z_back``, but neither ``y_up`` nor ``z_up``.
-        difficult: whether objects that VOC marks as difficult are among the boxes. VOC's own evaluation ignores them.
+        normals_frame: frame of the stored normals, see ``unit_normals``. No source states it. The
+            default is that of ``nyuv2_atrc``, as the network learned from NYUv2. The rotation
+            augmentation of the authors fits it, and also ``y_down`` and ``y_down_z_back``, but
+            neither ``y_up`` nor ``z_up``.
+        difficult: whether objects that VOC marks as difficult are among the boxes. VOC's own
+            evaluation ignores them.
 
     Attributes:
         dropped_boxes: reason -> objects left out so far, each time that a sample is read.
@@ -169,10 +178,11 @@ def _context_labels(path: Path) -> np.ndarray:
 
 
 def _human_parts(path: Path, person: int, parts: dict[str, int]) -> DenseTarget | None:
-    """The marked parts of all persons, those later in the file over the earlier ones; None where there are none.
+    """The marked parts of all persons, those later in the file over the earlier ones; None where
+    there are none.
 
-    ``anno`` is a struct with the array of structs ``objects``: class, class_ind, mask, parts, which is an array of
-    structs part_name, mask (H, W), or empty.
+    ``anno`` is a struct with the array of structs ``objects``: class, class_ind, mask, parts, which
+    is an array of structs part_name, mask (H, W), or empty.
     """
     value = None
     anno = read_mat(path, "anno")
@@ -190,7 +200,9 @@ def _human_parts(path: Path, person: int, parts: dict[str, int]) -> DenseTarget 
 
 
 def _borders(labels: np.ndarray) -> np.ndarray:
-    """Where the Laplacian of the numbers is not 0, on both sides of a border, thinned to one pixel: bool (H, W)."""
+    """Where the Laplacian of the numbers is not 0, on both sides of a border, thinned to one pixel:
+    bool (H, W).
+    """
     return thin(cv2.Laplacian(labels, cv2.CV_64F) != 0)
 
 

@@ -1,4 +1,6 @@
-"""Taskonomy: photographs of 537 buildings, depth and normals rendered from their scans, and labels of a network."""
+"""Taskonomy: photographs of 537 buildings, depth and normals rendered from their scans, and labels
+of a network.
+"""
 
 from __future__ import annotations
 
@@ -36,24 +38,29 @@ class _PointInfo(BaseModel):
 
 
 class Taskonomy(PackedDataset):
-    """``<root>/<folder>/<building>/<id>_domain_<folder>.png``, id ``point_<p>_view_<v>``; our ids: ``<building>/<id>``.
+    """``<root>/<folder>/<building>/<id>_domain_<folder>.png``, id ``point_<p>_view_<v>``; our ids:
+    ``<building>/<id>``.
 
-    The download tool of Omnidata puts one more folder between, ``<root>/<folder>/taskonomy/<building>``: read too.
+    The download tool of Omnidata puts one more folder between,
+    ``<root>/<folder>/taskonomy/<building>``: read too.
 
-    - semseg, 17 classes of COCO and background: ``segment_semantic``, output of a network, files named
-      ``..._domain_segmentsemantic.png``; 0 means uncertain and is invalid, 1..17 are the classes.
-    - depth: ``depth_zbuffer``, planar, 1 / 512 m; 65535 is invalid. ``depth_euclidean`` is the length of the ray and
-      not used.
-    - normals: ``normal``, 2 x / 255 - 1, x right, y down, z forward; grey, of length 0, is invalid. The owners' text
-      says that blue points to the camera; their own conversion and what users measure say forward, see
-      https://github.com/EPFL-VILAB/omnidata, issue 13 and transform_normal_cam; https://github.com/maturk/dn-splatter,
-      issue 9.
+    - semseg, 17 classes of COCO and background: ``segment_semantic``, output of a network, files
+      named ``..._domain_segmentsemantic.png``; 0 means uncertain and is invalid, 1..17 are the
+      classes.
+    - depth: ``depth_zbuffer``, planar, 1 / 512 m; 65535 is invalid. ``depth_euclidean`` is the
+      length of the ray and not used.
+    - normals: ``normal``, 2 x / 255 - 1, x right, y down, z forward; grey, of length 0, is invalid.
+      The owners' text says that blue points to the camera; their own conversion and what users
+      measure say forward, see https://github.com/EPFL-VILAB/omnidata, issue 13 and
+      transform_normal_cam; https://github.com/maturk/dn-splatter, issue 9.
 
-    The pictures are square. The camera is that of ``point_info``, where it is there, its principal point the centre.
+    The pictures are square. The camera is that of ``point_info``, where it is there, its principal
+    point the centre.
 
-    The split goes by building, by ``train_val_test_<subset>.csv`` in the root or in ``splits_taskonomy/``. Buildings
-    that are not there are left out: the whole set has 11 TB. Soft values, such as ``edge_texture`` and the keypoints,
-    are no task. Source: https://github.com/StanfordVL/taskonomy (data/README.md).
+    The split goes by building, by ``train_val_test_<subset>.csv`` in the root or in
+    ``splits_taskonomy/``. Buildings that are not there are left out: the whole set has 11 TB. Soft
+    values, such as ``edge_texture`` and the keypoints, are no task. Source:
+    https://github.com/StanfordVL/taskonomy (data/README.md).
 
     Args:
         root: the folder of the data set.
@@ -64,7 +71,8 @@ class Taskonomy(PackedDataset):
         normals_frame: frame of the stored normals, see ``unit_normals``.
 
     Raises:
-        ValueError: also an option out of range, no or a malformed split list, none of its buildings there.
+        ValueError: also an option out of range, no or a malformed split list, none of its buildings
+            there.
     """
 
     packing: ClassVar[str] = "taskonomy"

@@ -20,9 +20,11 @@ def read_voc_boxes(
 ) -> tuple[BoxTarget, int]:
     """The boxes of an ``Annotations/<id>.xml``.
 
-    VOC counts pixels from 1 and includes both ends: the box of a single pixel is (3, 3, 3, 3). Here it is (2, 2, 3, 3),
-    the edges of that pixel. What lies outside the picture is cut off. Boxes of parts (head, hand, foot) are not read.
-    Source: http://host.robots.ox.ac.uk/pascal/VOC/voc2010/, development kit, section "Object annotation".
+    VOC counts pixels from 1 and includes both ends: the box of a single pixel is (3, 3, 3, 3). Here
+    it is (2, 2, 3, 3), the edges of that pixel. What lies outside the picture is cut off. Boxes of
+    parts (head, hand, foot) are not read.
+    Source: http://host.robots.ox.ac.uk/pascal/VOC/voc2010/, development kit, section "Object
+        annotation".
 
     Args:
         path: the file.
@@ -34,8 +36,8 @@ def read_voc_boxes(
         The boxes, in the order of the file, and the number of difficult objects left out.
 
     Raises:
-        ValueError: unreadable file, malformed or hostile XML, missing entries, another size, an unknown class, a box
-            without area.
+        ValueError: unreadable file, malformed or hostile XML, missing entries, another size, an
+            unknown class, a box without area.
     """
     root = _parse(path)
     width, height = (_number(root, f"size/{side}", path) for side in ("width", "height"))
@@ -69,7 +71,9 @@ def read_voc_boxes(
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    """The root of the document; entities, which can grow without bound, need a DOCTYPE and are refused with it."""
+    """The root of the document; entities, which can grow without bound, need a DOCTYPE and are
+    refused with it.
+    """
     try:
         text = read_bytes(path, MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:

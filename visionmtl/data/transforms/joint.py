@@ -1,10 +1,11 @@
 """Joint augmentation of an image and its targets: the one module that knows albumentations.
 
-The geometric steps of a recipe are multiplied into one affine map, and the image and every target are resampled once
-through that map: a single interpolation blurs less and is faster than a chain of them, nothing is lost between two
-steps, and normals, depth, boxes and intrinsics follow from the very matrix that moved the pixels. albumentations serves
-the photometric steps, which touch the image only and run, in their listed order, after the geometry. What the steps
-are, and their conventions: ``visionmtl.data.transforms.steps``.
+The geometric steps of a recipe are multiplied into one affine map, and the image and every target
+are resampled once through that map: a single interpolation blurs less and is faster than a chain of
+them, nothing is lost between two steps, and normals, depth, boxes and intrinsics follow from the
+very matrix that moved the pixels. albumentations serves the photometric steps, which touch the
+image only and run, in their listed order, after the geometry. What the steps are, and their
+conventions: ``visionmtl.data.transforms.steps``.
 """
 
 from __future__ import annotations
@@ -30,11 +31,15 @@ MIN_VISIBLE = 0.25
 MIN_BOX_SIDE = 2.0
 """A box is dropped when a side is shorter than this, in pixels of the output."""
 AREA_BELOW = 2 / 3
-"""Images shrunk by more than this factor are first averaged over areas: bilinear sampling alone would alias."""
+"""Images shrunk by more than this factor are first averaged over areas: bilinear sampling alone
+would alias.
+"""
 
 
 def _warp_image(image: np.ndarray, view: View, inside: np.ndarray) -> np.ndarray:
-    """Resample (H, W, 3) bilinearly, after averaging over areas where it shrinks; ``PAD_VALUE`` outside."""
+    """Resample (H, W, 3) bilinearly, after averaging over areas where it shrinks; ``PAD_VALUE``
+    outside.
+    """
     height, width = image.shape[:2]
     matrix = view.matrix
     scale = np.linalg.norm(
@@ -58,7 +63,9 @@ def _warp_image(image: np.ndarray, view: View, inside: np.ndarray) -> np.ndarray
 def _warp_dense(
     target: DenseTarget, task: TaskSpec, view: View, index: np.ndarray, inside: np.ndarray
 ) -> DenseTarget:
-    """Gather values and validity by nearest neighbour and correct depth and normals for the view."""
+    """Gather values and validity by nearest neighbour and correct depth and normals for the
+    view.
+    """
     valid = target.valid.reshape(-1)[index] & inside
     whole = _thickened(target.value, view) if task.kind == "edge" else target.value
     value = whole.reshape(-1, *whole.shape[2:]).take(index, axis=0)
@@ -80,7 +87,8 @@ def _warp_dense(
 
 
 def _thickened(edges: np.ndarray, view: View) -> np.ndarray:
-    """Lines (H, W) so thick that a step to the next pixel that is gathered cannot leap over them: no gaps appear.
+    """Lines (H, W) so thick that a step to the next pixel that is gathered cannot leap over them:
+    no gaps appear.
 
     Lines whose pixels touch at corners have no thickness there, which a turned view would see.
     """
@@ -125,18 +133,21 @@ Transform = Callable[[Sample, int], Sample]
 class JointTransform:
     """Applies a recipe of steps to an image, all its targets and its camera.
 
-    Geometric steps come first, as one map, then photometric steps (see the module's text). Values and dtypes of
-    targets are kept, nearest neighbour throughout; pixels from outside the picture are invalid and 0. A task that is
-    absent from a sample stays absent. With no steps the sample passes unchanged.
+    Geometric steps come first, as one map, then photometric steps (see the module's text). Values
+    and dtypes of targets are kept, nearest neighbour throughout; pixels from outside the picture
+    are invalid and 0. A task that is absent from a sample stays absent. With no steps the sample
+    passes unchanged.
 
     Args:
         tasks: the tasks a sample may carry.
-        steps: one dict per step: ``type`` (a key of ``visionmtl.data.transforms.steps.STEPS``) and its parameters.
+        steps: one dict per step: ``type`` (a key of ``visionmtl.data.transforms.steps.STEPS``) and
+            its parameters.
         zoom: how a change of scale is read, see ``visionmtl.data.transforms.steps``.
 
     Attributes:
-        dropped_boxes: boxes left out so far: no area or not finite at input, or, afterwards, less visible than
-            ``MIN_VISIBLE`` or thinner than ``MIN_BOX_SIDE``. Each worker process counts its own.
+        dropped_boxes: boxes left out so far: no area or not finite at input, or, afterwards, less
+            visible than ``MIN_VISIBLE`` or thinner than ``MIN_BOX_SIDE``. Each worker process
+            counts its own.
 
     Raises:
         ValueError: an unknown zoom, or a step that ``parse_step`` refuses.
@@ -166,14 +177,16 @@ class JointTransform:
         """The transformed sample; equal seeds give equal results. The input is left as it is.
 
         Raises:
-            ValueError: a task or a size that does not fit; a resize that stretches under ``fixed_intrinsics``.
+            ValueError: a task or a size that does not fit; a resize that stretches under
+                ``fixed_intrinsics``.
         """
         self._check(sample)
         if self.geometry:
             sample = self._warp(sample, self.view(sample, seed))
         image = sample.image
         if self.photometry is not None:
-            # Compose.set_random_seed would give every step the same stream: all would fire together or not at all.
+            # Compose.set_random_seed would give every step the same stream: all would fire together
+            # or not at all.
             rng = np.random.default_rng([seed, 1])
             self.photometry.set_random_state(rng, random.Random(int(rng.integers(2**32))))
             image = self.photometry(image=image)["image"]

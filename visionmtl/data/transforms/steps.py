@@ -1,13 +1,16 @@
-"""The closed list of augmentation steps: their parameters, checked, and what the geometric ones do to the view.
+"""The closed list of augmentation steps: their parameters, checked, and what the geometric ones do
+to the view.
 
 Conventions: pixel centres at integer + 0.5; camera frame x right, y down, z forward.
 
-- Flip: n_x -> -n_x. Rotation p' = R p: (n_x, n_y) -> R (n_x, n_y). Depth is planar, neither changes it.
-- Resize changes the pixel grid, not the field of view: depth and normals stay in both zoom modes, the focal lengths in
-  pixels scale. A crop moves the principal point only.
-- The factor s of ``random_scale_crop`` is the zoom. ``focal``: the lens changed; focal lengths * s, depth and normals
-  stay. ``fixed_intrinsics``: the camera came nearer; focal lengths stay, depth / s, n -> normalise(n_x, n_y, s n_z),
-  which is the scene (X, Y, Z) -> (X, Y, Z / s). That needs one s for both axes, so ``resize`` may not stretch there.
+- Flip: n_x -> -n_x. Rotation p' = R p: (n_x, n_y) -> R (n_x, n_y). Depth is planar, neither changes
+  it.
+- Resize changes the pixel grid, not the field of view: depth and normals stay in both zoom modes,
+  the focal lengths in pixels scale. A crop moves the principal point only.
+- The factor s of ``random_scale_crop`` is the zoom. ``focal``: the lens changed; focal lengths * s,
+  depth and normals stay. ``fixed_intrinsics``: the camera came nearer; focal lengths stay, depth /
+  s, n -> normalise(n_x, n_y, s n_z), which is the scene (X, Y, Z) -> (X, Y, Z / s). That needs one
+  s for both axes, so ``resize`` may not stretch there.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ class View:
     Attributes:
         matrix: (3, 3), source pixel coordinates -> output pixel coordinates.
         size: (H, W) of the output.
-        focal: (2,), focal lengths fx, fy of the output in pixels; (1, 1) at the start if the camera is unknown.
+        focal: (2,), focal lengths fx, fy of the output in pixels; (1, 1) at the start if the camera
+            is unknown.
         rays: (2, 2), orthogonal, what flips and rotations do to the x and y of a direction.
         zoom: by how much the camera came nearer (1 in ``focal`` mode).
     """
@@ -50,10 +54,12 @@ class View:
     def source_pixels(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """The source pixel that covers each output pixel's centre.
 
-        Exact in float64: OpenCV's nearest neighbour rounds coordinates to fixed point and knows neither bool nor int64.
+        Exact in float64: OpenCV's nearest neighbour rounds coordinates to fixed point and knows
+        neither bool nor int64.
 
         Returns:
-            Flat indices into the (height, width) source, int64 (H, W), 0 where outside; inside, bool (H, W).
+            Flat indices into the (height, width) source, int64 (H, W), 0 where outside; inside,
+            bool (H, W).
         """
         inverse = np.linalg.inv(self.matrix)
         columns, rows = np.arange(self.size[1]) + 0.5, np.arange(self.size[0])[:, None] + 0.5
@@ -157,9 +163,11 @@ class Step:
     """One kind of step.
 
     Attributes:
-        parameters: per name the check and the default; ``None`` means that the parameter must be given.
+        parameters: per name the check and the default; ``None`` means that the parameter must be
+            given.
         move: (view, rng, zoom, **parameters) -> the next view; geometric steps only.
-        colour: (albumentations, **parameters) -> a transform of albumentations; photometric steps only.
+        colour: (albumentations, **parameters) -> a transform of albumentations; photometric steps
+            only.
     """
 
     parameters: Mapping[str, tuple[Check, Any]]
@@ -210,15 +218,18 @@ STEPS: dict[str, Step] = {
         ),
     ),
 }
-"""The closed list of steps, by ``type``. ``p`` is the probability of a step, ``size`` is [height, width].
+"""The closed list of steps, by ``type``. ``p`` is the probability of a step, ``size`` is [height,
+width].
 
 - ``resize`` brings the whole picture to ``size``.
-- ``random_scale_crop`` scales by a factor from ``scale`` and cuts a window of ``size`` at a random place, padding where
-  the picture is smaller; ``random_crop`` does so without scaling.
-- ``rotate`` turns about the picture's centre by up to ``limit`` degrees either way. Boxes become the hulls of their
-  turned corners and grow (the area of a square by a third at 10 degrees): keep ``limit`` small.
-- ``color_jitter``: factors from [1 - x, 1 + x], ``hue`` a shift from [-x, x] of the circle. ``gaussian_blur``:
-  ``sigma`` in pixels. ``gaussian_noise``: ``std`` as a share of the full range. ``random_gamma``: exponent on [0, 1].
+- ``random_scale_crop`` scales by a factor from ``scale`` and cuts a window of ``size`` at a random
+  place, padding where the picture is smaller; ``random_crop`` does so without scaling.
+- ``rotate`` turns about the picture's centre by up to ``limit`` degrees either way. Boxes become
+  the hulls of their turned corners and grow (the area of a square by a third at 10 degrees): keep
+  ``limit`` small.
+- ``color_jitter``: factors from [1 - x, 1 + x], ``hue`` a shift from [-x, x] of the circle.
+  ``gaussian_blur``: ``sigma`` in pixels. ``gaussian_noise``: ``std`` as a share of the full range.
+  ``random_gamma``: exponent on [0, 1].
 """
 REFUSED = ("shear", "perspective", "elastic")
 

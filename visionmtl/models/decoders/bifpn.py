@@ -14,7 +14,9 @@ from visionmtl.types import Pyramid
 
 
 class FusionNode(nn.Module):
-    """Fast normalised fusion of maps of one size (EfficientDet, section 3.3), then a separable convolution."""
+    """Fast normalised fusion of maps of one size (EfficientDet, section 3.3), then a separable
+    convolution.
+    """
 
     def __init__(self, num_inputs: int, channels: int) -> None:
         super().__init__()
@@ -50,11 +52,13 @@ class BiFPNLayer(nn.Module):
 
 
 class BiFPN(Decoder):
-    """Weighted bidirectional pyramid (Tan et al. 2020, EfficientDet, section 3), here from stride 4 to 32.
+    """Weighted bidirectional pyramid (Tan et al. 2020, EfficientDet, section 3), here from stride 4
+    to 32.
 
-    At 96 channels it has about a third of FPN's multiplications behind a light backbone and half of them behind
-    ResNet-50, and its bottom-up pass brings the fine maps to p5.
-    Every parameter reaches p5, so any head that reads p5 (all of ours do) depends on the whole decoder.
+    At 96 channels it has about a third of FPN's multiplications behind a light backbone and half of
+    them behind ResNet-50, and its bottom-up pass brings the fine maps to p5.
+    Every parameter reaches p5, so any head that reads p5 (all of ours do) depends on the whole
+    decoder.
 
     Args:
         in_channels: channels of c2..c5.

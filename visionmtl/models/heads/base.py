@@ -26,7 +26,9 @@ class Head(nn.Module):
     def build(
         cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64
     ) -> Self:
-        """Make the head of a task on a pyramid of width ``in_channels``; ``channels`` is the head's own width."""
+        """Make the head of a task on a pyramid of width ``in_channels``; ``channels`` is the head's
+        own width.
+        """
         raise NotImplementedError
 
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> Prediction:
@@ -48,9 +50,11 @@ def start_sigmoid_at(share: float, conv: nn.Conv2d) -> None:
 
 
 class DenseHead(Head):
-    """Semantic FPN (Kirillov et al. 2019, Panoptic FPN, section 3.1): p2..p5 are summed at stride 4, then classified.
+    """Semantic FPN (Kirillov et al. 2019, Panoptic FPN, section 3.1): p2..p5 are summed at stride
+    4, then classified.
 
-    Each level passes one 3 x 3 convolution and is upsampled step by step; a last 3 x 3 convolution mixes the sum.
+    Each level passes one 3 x 3 convolution and is upsampled step by step; a last 3 x 3 convolution
+    mixes the sum.
 
     Args:
         in_channels: width of the pyramid.

@@ -19,10 +19,12 @@ STRIDES = (8, 16, 32, 64)
 
 
 class DetectionHead(Head):
-    """FCOS (Tian et al. 2019, section 3; improvements of the 2020 version) on p3..p5 and a p6 of its own.
+    """FCOS (Tian et al. 2019, section 3; improvements of the 2020 version) on p3..p5 and a p6 of
+    its own.
 
-    Two towers of ``num_convs`` convolutions, shared over the levels, give class logits and, on the second, box
-    distances and centerness. Distances are positive: softplus of the scaled map times the level's stride.
+    Two towers of ``num_convs`` convolutions, shared over the levels, give class logits and, on the
+    second, box distances and centerness. Distances are positive: softplus of the scaled map times
+    the level's stride.
 
     Args:
         in_channels: width of the pyramid.
@@ -114,7 +116,8 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def image_points(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The points that answer for an image: the cells of p3..p6, each level in row order, all float32.
+    """The points that answer for an image: the cells of p3..p6, each level in row order, all
+    float32.
 
     Args:
         size: (H, W) of the image, before it is padded to a multiple of p5's stride.
@@ -128,7 +131,8 @@ def image_points(size: tuple[int, int], device: torch.device) -> tuple[Tensor, T
         _grid(math.ceil(height / stride), math.ceil(width / stride), stride, device)
         for stride in STRIDES
     ]
-    # Filled on the device: a tensor from a list would be copied there, and the host would wait for it every step.
+    # Filled on the device: a tensor from a list would be copied there, and the host would wait for
+    # it every step.
     strides = [torch.full_like(p[:, 0], stride) for p, stride in zip(points, STRIDES, strict=True)]
     return torch.cat(points), torch.cat(strides)
 
@@ -146,10 +150,11 @@ def decode(
     iou_threshold: float = 0.6,
     max_detections: int = 100,
 ) -> list[Detections]:
-    """Boxes of each image: score threshold, per-class non-maximum suppression, the best ``max_detections``.
+    """Boxes of each image: score threshold, per-class non-maximum suppression, the best
+    ``max_detections``.
 
-    The score is the geometric mean of class probability and centerness (FCOS 2020, section 3.3). Boxes are clipped to
-    the image; non-finite and empty ones are dropped.
+    The score is the geometric mean of class probability and centerness (FCOS 2020, section 3.3).
+    Boxes are clipped to the image; non-finite and empty ones are dropped.
     """
     height, width = output.size
     scores_all = (output.class_logits.sigmoid() * output.centerness.sigmoid().unsqueeze(-1)).sqrt()

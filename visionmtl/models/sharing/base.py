@@ -19,7 +19,8 @@ MakeDecoder = Callable[[Sequence[int]], Decoder]
 class Sharing(nn.Module):
     """image (B, 3, H, W), normalised, H and W multiples of 32 -> one ``Pyramid`` p2..p5 per task.
 
-    A scheme owns the backbone(s) and decoder(s), because schemes such as cross-stitch act between the stages.
+    A scheme owns the backbone(s) and decoder(s), because schemes such as cross-stitch act between
+    the stages.
 
     Attributes:
         levels: per task, in task order, which of p2..p5 (0 is p2) its head reads.
@@ -36,17 +37,21 @@ class Sharing(nn.Module):
         make_backbone: MakeBackbone,
         make_decoder: MakeDecoder,
     ) -> Self:
-        """Make the scheme with as many backbones and decoders (from channels of c2..c5) as it needs.
+        """Make the scheme with as many backbones and decoders (from channels of c2..c5) as it
+        needs.
 
         A scheme may have options of its own after these three: numbers, each with a default.
 
         Raises:
-            ValueError: an option outside its range, or a backbone on which the scheme does not work.
+            ValueError: an option outside its range, or a backbone on which the scheme does not
+                work.
         """
         raise NotImplementedError
 
     def forward(self, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Pyramid]:
-        """Pyramids of ``tasks`` (default: all), in task order; computes nothing that these do not need."""
+        """Pyramids of ``tasks`` (default: all), in task order; computes nothing that these do not
+        need.
+        """
         raise NotImplementedError
 
     def parameters_reaching(self, task: str) -> list[nn.Parameter]:
@@ -59,7 +64,9 @@ class Sharing(nn.Module):
         raise NotImplementedError
 
     def unit_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the units between the trunks, which may have a learning rate of their own."""
+        """The parameters of the units between the trunks, which may have a learning rate of their
+        own.
+        """
         return []
 
     def no_weight_decay(self) -> list[nn.Parameter]:
@@ -67,7 +74,9 @@ class Sharing(nn.Module):
         return []
 
     def attached(self, stage: int) -> tuple[str, list[nn.Module]]:
-        """What the scheme adds to a stage of the backbone (0 is the first), in words and as modules."""
+        """What the scheme adds to a stage of the backbone (0 is the first), in words and as
+        modules.
+        """
         return "-", []
 
     def trunk(self, task: str) -> tuple[Backbone, Decoder]:
@@ -85,7 +94,9 @@ class Sharing(nn.Module):
 
 
 class TrunkPerTask(Sharing):
-    """Base of the schemes with one backbone and one decoder per task; their trunks have the same names in each."""
+    """Base of the schemes with one backbone and one decoder per task; their trunks have the same
+    names in each.
+    """
 
     def __init__(
         self,
@@ -103,7 +114,9 @@ class TrunkPerTask(Sharing):
         return [self.trunk(task)[0] for task in self.levels]
 
     def attached(self, stage: int) -> tuple[str, list[nn.Module]]:
-        """What the scheme adds to a stage of the backbone (0 is the first), in words and as modules."""
+        """What the scheme adds to a stage of the backbone (0 is the first), in words and as
+        modules.
+        """
         return "-", []
 
     def trunk(self, task: str) -> tuple[Backbone, Decoder]:

@@ -45,7 +45,8 @@ class CrossStitchUnit(Unit):
 def _weighted_sum(weights: Tensor, features: Sequence[Tensor]) -> Tensor:
     """(T, C, 1, 1) and T of (B, C, H, W).
 
-    An einsum would copy all features into one tensor, and its result would lose the channels_last format.
+    An einsum would copy all features into one tensor, and its result would lose the channels_last
+    format.
     """
     total = weights[0] * features[0]
     for weight, x in zip(weights[1:], features[1:], strict=True):
@@ -56,8 +57,9 @@ def _weighted_sum(weights: Tensor, features: Sequence[Tensor]) -> Tensor:
 class CrossStitch(StitchedTrunks):
     """One trunk per task; after each stage learned, channel-wise sums of the features of all tasks.
 
-    Misra et al. 2016, https://arxiv.org/abs/1604.03539, who train the units 100 to 1000 times as fast as the trunks.
-    They are not decayed here: weights of 0 would cut a task from all features, its own too.
+    Misra et al. 2016, https://arxiv.org/abs/1604.03539, who train the units 100 to 1000 times as
+    fast as the trunks. They are not decayed here: weights of 0 would cut a task from all features,
+    its own too.
     """
 
     @classmethod
@@ -69,7 +71,9 @@ class CrossStitch(StitchedTrunks):
         *,
         alpha: float = 0.9,
     ) -> Self:
-        """``alpha``: weight of a task's own features at the start, 0..1; the others share the rest evenly."""
+        """``alpha``: weight of a task's own features at the start, 0..1; the others share the rest
+        evenly.
+        """
         return cls.stitch(
             "cross_stitch", alpha, CrossStitchUnit, levels, make_backbone, make_decoder
         )

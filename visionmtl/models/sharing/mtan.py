@@ -17,7 +17,8 @@ from visionmtl.types import Pyramid
 
 
 class Attention(nn.Sequential):
-    """What a task sees of a stage (B, in_channels, h, w) -> mask (B, channels, h, w) in 0..1 (equation 2).
+    """What a task sees of a stage (B, in_channels, h, w) -> mask (B, channels, h, w) in 0..1
+    (equation 2).
 
     The hidden width, which section 3 leaves open, is a quarter of the stage's (at least 16).
     """
@@ -35,19 +36,23 @@ class Attention(nn.Sequential):
 class MTAN(Sharing):
     """One backbone for all tasks; per task, attention masks on its stages and a decoder.
 
-    Liu, Johns and Davison 2019, End-to-End Multi-Task Learning with Attention (https://arxiv.org/abs/1803.10704),
-    section 3 and figure 2. With u_s the backbone's features in the middle of stage s and p_s its output, task t has
+    Liu, Johns and Davison 2019, End-to-End Multi-Task Learning with Attention
+    (https://arxiv.org/abs/1803.10704), section 3 and figure 2. With u_s the backbone's features in
+    the middle of stage s and p_s its output, task t has
 
         a_s = mask_s([u_s, refine_s(a_{s-1})]) * p_s
 
-    where ``refine``, the same for all tasks, is a 3 x 3 convolution, batch norm, ReLU and, as every stage of the
-    backbone strides by two, a 2 x 2 max pooling. The first stage sees u_0 alone. Where the paper has a mirrored
-    decoder with attention, the task's decoder here reads a_0..a_3 as its c2..c5 (up to the last that it needs).
+    where ``refine``, the same for all tasks, is a 3 x 3 convolution, batch norm, ReLU and, as every
+    stage of the backbone strides by two, a 2 x 2 max pooling. The first stage sees u_0 alone. Where
+    the paper has a mirrored decoder with attention, the task's decoder here reads a_0..a_3 as its
+    c2..c5 (up to the last that it needs).
 
-    The middle of a stage is, in every family, the output of block ceil(n / 2) of its n blocks at the stage's
-    resolution: the first of two in ResNet-18, the third of six in Swin-T's third stage. A stage of one block, as
-    MobileNetV3 has, or without a chain of blocks gives its output for both (``visionmtl.models.halves``). A table in
-    docs/sharing.md says it for every family.
+    The middle of a stage is, in every family, the output of block ceil(n / 2) of its n blocks at
+    the stage's
+    resolution: the first of two in ResNet-18, the third of six in Swin-T's third stage. A stage of
+        one block, as
+    MobileNetV3 has, or without a chain of blocks gives its output for both
+    (``visionmtl.models.halves``). A table in docs/sharing.md says it for every family.
     """
 
     def __init__(
@@ -94,7 +99,9 @@ class MTAN(Sharing):
         }
 
     def masks(self, image: Tensor) -> dict[str, list[Tensor]]:
-        """Per task the four masks, (B, C_s, H / stride, W / stride) in 0..1, by which it reads c2..c5."""
+        """Per task the four masks, (B, C_s, H / stride, W / stride) in 0..1, by which it reads
+        c2..c5.
+        """
         features = self.backbone.forward_halves(image)
         return {task: self._attend(task, features)[0] for task in self.levels}
 

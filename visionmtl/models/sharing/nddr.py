@@ -14,7 +14,8 @@ from visionmtl.models.sharing.stitched import StitchedTrunks, Unit
 
 
 class NDDRUnit(Unit):
-    """Per task a 1 x 1 convolution of the concatenated features of all tasks, T * C -> C, and batch norm.
+    """Per task a 1 x 1 convolution of the concatenated features of all tasks, T * C -> C, and batch
+    norm.
 
     Args:
         tasks: in task order.
@@ -41,9 +42,10 @@ class NDDRUnit(Unit):
 class NDDR(StitchedTrunks):
     """One trunk per task; after each stage every task draws its features from those of all tasks.
 
-    Gao et al. 2019, NDDR-CNN, https://arxiv.org/abs/1801.08297. The fused features of every stage also reach the
-    decoder, which stands for the paper's shortcuts. Weight decay of the convolutions is part of the method. There is no
-    ReLU after the batch norm, as some implementations have: in many backbones the last layer of a stage has none.
+    Gao et al. 2019, NDDR-CNN, https://arxiv.org/abs/1801.08297. The fused features of every stage
+    also reach the decoder, which stands for the paper's shortcuts. Weight decay of the convolutions
+    is part of the method. There is no ReLU after the batch norm, as some implementations have: in
+    many backbones the last layer of a stage has none.
     """
 
     @classmethod
@@ -57,7 +59,8 @@ class NDDR(StitchedTrunks):
     ) -> Self:
         """``alpha``: weight of a task's own features at the start, 0..1 (the paper's best is 0.9).
 
-        At 1 each unit passes a task's own features, up to batch norm; below, the others share the rest evenly.
+        At 1 each unit passes a task's own features, up to batch norm; below, the others share the
+        rest evenly.
         """
         return cls.stitch(
             "nddr", alpha, partial(NDDRUnit, list(levels)), levels, make_backbone, make_decoder

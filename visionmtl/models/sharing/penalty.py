@@ -23,9 +23,10 @@ def l2_distance(layers: Sequence[Sequence[Tensor]]) -> Tensor:
 def trace_norm(layers: Sequence[Sequence[Tensor]]) -> Tensor:
     """Sum over layers of the nuclear norm of M (T, P), whose rows are the flattened W_t.
 
-    Yang and Hospedales 2017, https://arxiv.org/abs/1606.04038, 'last axis flattening'. It is the trace of G^(1/2),
-    where G = M M^T, with the gradient G^(-1/2) M. The root is a pseudo-inverse: along singular values that are zero,
-    as between equal trunks, and in float32 along those under about 1e-3 of the largest, the gradient is zero.
+    Yang and Hospedales 2017, https://arxiv.org/abs/1606.04038, 'last axis flattening'. It is the
+    trace of G^(1/2), where G = M M^T, with the gradient G^(-1/2) M. The root is a pseudo-inverse:
+    along singular values that are zero, as between equal trunks, and in float32 along those under
+    about 1e-3 of the largest, the gradient is zero.
     """
     most = max(len(layer) for layer in layers)
     gramians = torch.stack(
@@ -46,8 +47,8 @@ PENALTIES: dict[str, Callable[[Sequence[Sequence[Tensor]]], Tensor]] = {
 def soft_sharing_penalty(kind: str, sharing: Sharing) -> Tensor:
     """How far the trunks of the tasks are from each other; a scalar with a graph.
 
-    It takes the weights of matrices and convolutions (not vectors: norms and biases), each compared among the tasks
-    whose loss it reaches.
+    It takes the weights of matrices and convolutions (not vectors: norms and biases), each compared
+    among the tasks whose loss it reaches.
 
     Raises:
         ValueError: unknown ``kind``, a scheme without a trunk per task, or fewer than two tasks.
@@ -84,7 +85,9 @@ def _matrix(layer: Sequence[Tensor]) -> Tensor:
 
 
 def _gramian(matrix: Tensor) -> Tensor:
-    """(T, P) -> (T, T). Row by row, because a matrix product may be rounded to TF32, or to bfloat16 by autocast."""
+    """(T, P) -> (T, T). Row by row, because a matrix product may be rounded to TF32, or to bfloat16
+    by autocast.
+    """
     return torch.stack([(matrix * row).sum(dim=1) for row in matrix])
 
 

@@ -21,7 +21,9 @@ from visionmtl.types import Pyramid
 
 
 class Unit(nn.Module):
-    """The features (B, C, H, W) that all tasks have after one stage -> the features they go on with, of that shape."""
+    """The features (B, C, H, W) that all tasks have after one stage -> the features they go on
+    with, of that shape.
+    """
 
     def forward(self, maps: Mapping[str, Tensor], tasks: Collection[str]) -> dict[str, Tensor]:
         """Fused features of ``tasks``, in the order of ``maps``, which has every task."""
@@ -33,10 +35,11 @@ class Unit(nn.Module):
 
 
 class StitchedTrunks(TrunkPerTask):
-    """One backbone and one decoder per task, and after each of the four stages a unit that mixes their features.
+    """One backbone and one decoder per task, and after each of the four stages a unit that mixes
+    their features.
 
-    What a unit gives to a task goes to the next stage of its backbone and to its decoder. A decoder that reads no
-    further than some stage gets the maps up to there.
+    What a unit gives to a task goes to the next stage of its backbone and to its decoder. A decoder
+    that reads no further than some stage gets the maps up to there.
 
     Args:
         backbones: per task, all of the same architecture and cut into stages.
@@ -65,7 +68,9 @@ class StitchedTrunks(TrunkPerTask):
         make_backbone: MakeBackbone,
         make_decoder: MakeDecoder,
     ) -> Self:
-        """Make the trunks, and a unit per stage from the initial mixing (T, T) and the channels of the stage."""
+        """Make the trunks, and a unit per stage from the initial mixing (T, T) and the channels of
+        the stage.
+        """
         mixing = initial_mixing(len(levels), alpha, sharing)
         backbones, decoders = make_trunks(levels, make_backbone, make_decoder)
         units = [make_unit(mixing, channels) for channels in stage_channels(backbones, sharing)]
@@ -88,7 +93,9 @@ class StitchedTrunks(TrunkPerTask):
         return {task: self.trunk(task)[1](pyramid) for task, pyramid in pyramids.items()}
 
     def parameters_reaching(self, task: str) -> list[nn.Parameter]:
-        """All backbones and units up to the last stage that the decoder reads; of the last unit, what makes its row."""
+        """All backbones and units up to the last stage that the decoder reads; of the last unit,
+        what makes its row.
+        """
         last, decoder = self._last_stage(task), self.trunk(task)[1]
         stages = range(
             last + 1
@@ -129,7 +136,8 @@ def stage_channels(backbones: Mapping[str, Backbone], sharing: str) -> list[int]
 
 
 def initial_mixing(num_tasks: int, alpha: float, sharing: str) -> Tensor:
-    """(T, T), rows sum to 1: ``alpha`` of a task's own features and as much of each other task's; T = 1: 1.
+    """(T, T), rows sum to 1: ``alpha`` of a task's own features and as much of each other task's; T
+    = 1: 1.
 
     Raises:
         ValueError: ``alpha`` is not between 0 and 1.
