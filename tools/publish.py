@@ -17,7 +17,6 @@ from visionmtl.analysis.evaluation import evaluate_model
 from visionmtl.config.load import load_config
 from visionmtl.engine.datasets import build_dataset
 from visionmtl.engine.logging import json_safe
-from visionmtl.tasks import TASKS
 from visionmtl.zoo.card import model_card
 from visionmtl.zoo.folder import load_model_folder, save_model
 from visionmtl.zoo.registry import CHECKPOINTS, describe_files
@@ -72,7 +71,7 @@ def publish(arguments: argparse.Namespace) -> None:
         "metrics": {
             f"{spec.name}/{key}": round(results[spec.name][key], 3)
             for spec in model.tasks
-            if results[spec.name][key := TASKS[spec.kind].metric.headline] is not None
+            if results[spec.name][key := spec.kind.metric.headline] is not None
         },
         "licence": arguments.licence,
         "data": arguments.data,

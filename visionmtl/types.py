@@ -8,29 +8,15 @@ Shape letters: B batch, C channels, H W size, T tasks, K classes, N boxes, A anc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-KINDS = ("semseg", "depth", "normals", "detection", "disparity", "saliency", "edge")
-"""What a task can be; ``visionmtl.tasks.TASKS`` has a row for each."""
-
-DENSE: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
-    "semseg": (np.uint8, ()),
-    "saliency": (np.uint8, ()),
-    "edge": (np.uint8, ()),
-    "depth": (np.float32, (1,)),
-    "disparity": (np.float32, (1,)),
-    "normals": (np.float32, (3,)),
-}
-"""Kind with a value per pixel -> type and channels of ``DenseTargets.value``."""
-
-_OF_KIND = {"depth": ("max_depth",), "disparity": ("max_disparity",), "edge": ("tolerance",)}
-"""Kind -> the attributes of a task that only it has."""
+from visionmtl._registry import Registry
 
 Pyramid = list[Tensor]
 """Feature maps (B, C, H / stride, W / stride), high to low resolution: c2..c5 or p2..p5 at strides
@@ -38,114 +24,85 @@ Pyramid = list[Tensor]
 """
 
 
+class TaskKind(Protocol):
+    """What networks, losses and metrics know of a kind of task; the kinds are in ``tasks``.
+
+    Attributes:
+        name: of the kind, such as ``depth``.
+        head: name of the head that a task has unless another is chosen.
+        loss: name of the loss that a task has unless another is chosen.
+        metric: class of the metric.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def head(self) -> str: ...
+
+    @property
+    def loss(self) -> str: ...
+
+    @property
+    def metric(self) -> Any: ...
+
+    def describe(self) -> str:
+        """What a task has of its own, in a few words."""
+
+    def make_metric(self) -> Any:
+        """The metric of a task."""
+
+    def facts(self) -> dict[str, Any]:
+        """What constructors of heads, losses and metrics may ask for: ``num_classes``, ..."""
+
+
+KINDS: Registry[Any] = Registry("kind of task")
+"""Filled by ``visionmtl.tasks`` and by plug-ins."""
+
+
+class _ByKind(type):
+    """Gives ``TaskSpec`` a constructor per kind: ``TaskSpec.depth(max_depth=80.0)``."""
+
+    def __getattr__(cls, kind: str) -> Callable[..., TaskSpec]:
+        if kind not in KINDS:
+            known = ", ".join(KINDS)
+            raise AttributeError(f"TaskSpec has no attribute and no kind {kind!r}; kinds: {known}")
+
+        def make(*values: Any, name: str = kind, **options: Any) -> TaskSpec:
+            return TaskSpec(name, KINDS[kind](*values, **options))
+
+        return make
+
+
 @dataclass(frozen=True)
-class TaskSpec:
+class TaskSpec(metaclass=_ByKind):
     """What one task is: the contract between data set, head, loss and metric.
 
-    Build one with the constructors: ``semseg`` and those of the other kinds. Human parts are a
-    ``semseg`` task too.
+    ``TaskSpec.depth(max_depth=80.0)`` makes one of a registered kind with the options of the kind;
+    its name is that of the kind unless ``name=`` says otherwise.
 
     Attributes:
         name: the key of the task in every dict of targets, predictions and losses.
-        kind: the row of ``visionmtl.tasks.TASKS`` that serves it.
-        classes: class names, their position is the class id (semseg and detection only).
-        max_depth: metres; predictions are bounded by it and targets beyond it are invalid (depth
-            only).
-        max_disparity: the same for disparity, in the unit of the data set, pixels as a rule
-            (disparity only).
-        tolerance: how far off a predicted line may be, as a share of the image's diagonal (edge
-            only).
+        kind: the ``visionmtl.tasks.Kind`` that serves the task, with what only this kind has:
+            classes, a largest depth, ... Networks, losses and metrics use ``TaskKind`` of it.
 
     Raises:
-        ValueError: unknown kind, missing, repeated or (semseg) over 256 classes, a largest value
-            that is not positive.
+        ValueError: a name that is no identifier.
     """
 
     name: str
-    kind: str
-    classes: tuple[str, ...] = ()
-    max_depth: float = 0.0
-    max_disparity: float = 0.0
-    tolerance: float = 0.0
+    kind: Any
 
     def __post_init__(self) -> None:
-        classes: Any = self.classes
-        if isinstance(classes, str) or not all(isinstance(c, str) for c in classes):
-            raise ValueError(
-                f"task {self.name!r}: classes must be a list of names, got {classes!r}"
-            )
-        object.__setattr__(self, "classes", tuple(classes))
         if not self.name.isidentifier():
             raise ValueError(
                 f"task name {self.name!r} must be letters, digits and underscores, e.g. 'semseg'"
             )
-        if self.kind not in KINDS:
-            raise ValueError(
-                f"task {self.name!r}: unknown kind {self.kind!r}; known: {', '.join(KINDS)}"
-            )
-        if self.kind in ("semseg", "detection"):
-            if not self.classes:
-                raise ValueError(f"task {self.name!r}: a {self.kind} task needs at least one class")
-            if len(set(self.classes)) != len(self.classes):
-                repeated = sorted({c for c in self.classes if self.classes.count(c) > 1})
-                raise ValueError(f"task {self.name!r}: repeated classes {repeated}")
-        if self.kind == "semseg" and len(self.classes) > 256:
-            raise ValueError(
-                f"task {self.name!r}: at most 256 classes, ids are 8-bit; got {len(self.classes)}"
-            )
-        if self.kind == "depth" and not 0 < self.max_depth < float("inf"):
-            raise ValueError(
-                f"task {self.name!r}: max_depth must be positive metres, got {self.max_depth}"
-            )
-        if self.kind == "disparity" and not 0 < self.max_disparity < float("inf"):
-            raise ValueError(
-                f"task {self.name!r}: max_disparity must be positive, got {self.max_disparity}"
-            )
-        if self.kind == "edge" and not 0 < self.tolerance < 1:
-            raise ValueError(
-                f"task {self.name!r}: tolerance must lie between 0 and 1, got {self.tolerance}"
-            )
 
-    @classmethod
-    def semseg(cls, classes: list[str] | tuple[str, ...], name: str = "semseg") -> TaskSpec:
-        """Semantic segmentation: one of ``classes`` per pixel."""
-        return cls(name, "semseg", classes)  # type: ignore[arg-type]  # made a tuple, and a string refused, on construction
-
-    @classmethod
-    def depth(cls, max_depth: float = 10.0, name: str = "depth") -> TaskSpec:
-        """Planar depth along the optical axis, in metres, bounded by ``max_depth``."""
-        return cls(name, "depth", max_depth=float(max_depth))
-
-    @classmethod
-    def normals(cls, name: str = "normals") -> TaskSpec:
-        """Surface normals: unit vectors in the camera frame (x right, y down, z forward), facing
-        the camera.
-        """
-        return cls(name, "normals")
-
-    @classmethod
-    def detection(cls, classes: list[str] | tuple[str, ...], name: str = "detection") -> TaskSpec:
-        """2-D object detection: axis-aligned boxes, one of ``classes`` each."""
-        return cls(name, "detection", classes)  # type: ignore[arg-type]  # as in semseg
-
-    @classmethod
-    def disparity(cls, max_disparity: float, name: str = "disparity") -> TaskSpec:
-        """Stereo disparity, proportional to the inverse of depth: larger is nearer, resizing an
-        image leaves it.
-        """
-        return cls(name, "disparity", max_disparity=float(max_disparity))
-
-    @classmethod
-    def saliency(cls, name: str = "saliency") -> TaskSpec:
-        """Whether a pixel belongs to what draws the eye: 0 or 1."""
-        return cls(name, "saliency")
-
-    @classmethod
-    def edge(cls, tolerance: float = 0.0075, name: str = "edge") -> TaskSpec:
-        """Whether a pixel lies on a boundary between regions: 0 or 1. Usual tolerances are 0.0075,
-        on NYUv2 0.011.
-        """
-        return cls(name, "edge", tolerance=float(tolerance))
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, their position is the class id; empty for kinds without classes."""
+        return getattr(self.kind, "classes", ())
 
     @property
     def num_classes(self) -> int:
@@ -153,24 +110,25 @@ class TaskSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON; ``from_dict`` is the inverse."""
-        out: dict[str, Any] = {"name": self.name, "kind": self.kind}
-        if self.classes:
-            out["classes"] = list(self.classes)
-        return out | {key: getattr(self, key) for key in _OF_KIND.get(self.kind, ())}
+        options = asdict(self.kind)
+        plain = {key: list(v) if isinstance(v, tuple) else v for key, v in options.items()}
+        return {"name": self.name, "kind": self.kind.name, **plain}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskSpec:
-        """Inverse of ``to_dict``; raises ``ValueError`` for unknown keys and where name or kind is
-        missing.
+        """Inverse of ``to_dict``.
+
+        Raises:
+            ValueError: name or kind is missing or unknown, or an option that the kind refuses.
         """
-        known = [f.name for f in fields(cls)]
-        if unknown := sorted(str(key) for key in values if key not in known):
-            raise ValueError(
-                f"task {values.get('name')!r}: unknown keys {unknown}; known: {', '.join(known)}"
-            )
-        if missing := [key for key in ("name", "kind") if key not in values]:
-            raise ValueError(f"task {dict(values)}: missing keys {missing}")
-        return cls(**values)
+        options = dict(values)
+        if missing := [key for key in ("name", "kind") if key not in options]:
+            raise ValueError(f"task {options}: missing keys {missing}")
+        name = options.pop("name")
+        try:
+            return cls(name, KINDS.make(options.pop("kind"), {}, options))
+        except ValueError as error:
+            raise ValueError(f"task {name!r}: {error}") from None
 
 
 @dataclass(frozen=True)

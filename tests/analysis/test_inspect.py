@@ -45,7 +45,7 @@ def build(
     sharing: str, backbone: str = "test_resnet", tasks: list[TaskSpec] = TASKS, **options: Any
 ) -> MultiTaskModel:
     torch.manual_seed(0)
-    model = create_model(backbone, tasks, sharing, decoder_channels=8, **options)
+    model = create_model(backbone, tasks, sharing, decoder_options={"channels": 8}, **options)
     return model.eval()
 
 

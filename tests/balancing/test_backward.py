@@ -20,12 +20,11 @@ from visionmtl.balancing.backward import Balance, JacobianGradients, Scope, _wei
 from visionmtl.engine.distributed import World
 from visionmtl.engine.finite import FiniteCheck
 from visionmtl.engine.step import BALANCING, StepParts, losses_after, prepare, step_gradients
-from visionmtl.losses import Criterion
+from visionmtl.losses import Criterion, build_loss
 from visionmtl.models.backbone import Backbone, create_backbone
 from visionmtl.models.decoders import Decoder
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.models.sharing import SHARING
-from visionmtl.tasks import build_loss
 from visionmtl.types import Batch, DenseTargets, Pyramid, TaskSpec
 from visionmtl.weighting import WEIGHTINGS
 

@@ -25,7 +25,7 @@ def model() -> MultiTaskModel:
     return create_model(
         "test_resnet",
         ROOMS.tasks,
-        decoder_channels=8,
+        decoder_options={"channels": 8},
         heads={s.name: {"channels": 8} for s in ROOMS.tasks},
     )
 

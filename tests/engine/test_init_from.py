@@ -17,7 +17,9 @@ SEMSEG, DEPTH = TaskSpec.semseg(["a", "b"]), TaskSpec.depth()
 def build(
     tasks: list[TaskSpec], sharing: str = "hard", backbone: str = "test_resnet", **options: int
 ) -> MultiTaskModel:
-    return create_model(backbone, tasks, sharing, decoder_channels=options.get("channels", 8))
+    return create_model(
+        backbone, tasks, sharing, decoder_options={"channels": options.get("channels", 8)}
+    )
 
 
 def saved(folder: Path, *args: object, **options: object) -> str:

@@ -17,7 +17,7 @@ from visionmtl.types import TaskSpec
 @pytest.fixture(scope="module")
 def model() -> MultiTaskModel:
     tasks = [TaskSpec.semseg(["a", "b"]), TaskSpec.depth(), TaskSpec.detection(["a"])]
-    return create_model("test_resnet", tasks, decoder_channels=8)
+    return create_model("test_resnet", tasks, decoder_options={"channels": 8})
 
 
 class Learnt(nn.Module):
@@ -29,7 +29,10 @@ class Learnt(nn.Module):
 @pytest.mark.parametrize("sharing", SHARING)
 def test_every_parameter_is_in_one_group(sharing: str) -> None:
     net = create_model(
-        "test_resnet", [TaskSpec.depth(), TaskSpec.normals()], sharing, decoder_channels=8
+        "test_resnet",
+        [TaskSpec.depth(), TaskSpec.normals()],
+        sharing,
+        decoder_options={"channels": 8},
     )
     groups = parameter_groups(net, 0.1, 0.5, Learnt())
     ids = [id(p) for group in groups for p in group["params"]]
@@ -52,7 +55,7 @@ def test_what_is_decayed_and_scaled(model: MultiTaskModel) -> None:
 
 def test_units_have_a_learning_rate_of_their_own() -> None:
     specs = [TaskSpec.depth(), TaskSpec.normals()]
-    net = create_model("test_resnet", specs, "cross_stitch", decoder_channels=8)
+    net = create_model("test_resnet", specs, "cross_stitch", decoder_options={"channels": 8})
     groups = {
         group["name"]: group
         for group in parameter_groups(net, 0.1, 0.5, nn.Module(), unit_lr_scale=10.0)
@@ -60,7 +63,7 @@ def test_units_have_a_learning_rate_of_their_own() -> None:
     units = groups["units_no_decay"]
     assert (units["lr_scale"], units["weight_decay"]) == (10.0, 0.0)
     assert [id(p) for p in units["params"]] == [id(p) for p in net.sharing.unit_parameters()]
-    net = create_model("test_resnet", specs, "nddr", decoder_channels=8)
+    net = create_model("test_resnet", specs, "nddr", decoder_options={"channels": 8})
     groups = {
         group["name"]: group
         for group in parameter_groups(net, 0.1, 0.5, nn.Module(), unit_lr_scale=10.0)

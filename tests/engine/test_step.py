@@ -14,8 +14,7 @@ from visionmtl.data.batch import collate
 from visionmtl.data.rooms.dataset import RoomsDataset
 from visionmtl.engine.finite import FiniteCheck
 from visionmtl.engine.step import StepParts, losses_after, prepare, step_gradients
-from visionmtl.losses import Criterion
-from visionmtl.tasks import TASKS, build_loss
+from visionmtl.losses import Criterion, build_loss
 from visionmtl.types import Batch, BoxTarget, DenseTarget, Sample, Target
 from visionmtl.weighting import WEIGHTINGS, GradNorm
 
@@ -46,7 +45,7 @@ def make_parts(
     weighting: str = "constant",
 ) -> StepParts:
     torch.manual_seed(0)
-    model = create_model("test_resnet", specs, decoder_channels=16)
+    model = create_model("test_resnet", specs, decoder_options={"channels": 16})
     balance = (
         None
         if method is None

@@ -439,7 +439,10 @@ def test_network_without_feature_maps_is_refused_in_one_line(
 def test_four_task_model_on_a_real_backbone(name: str, specs: list[TaskSpec]) -> None:
     torch.manual_seed(0)
     model = create_model(
-        name, specs, decoder_channels=32, heads={spec.name: {"channels": 16} for spec in specs}
+        name,
+        specs,
+        decoder_options={"channels": 32},
+        heads={spec.name: {"channels": 16} for spec in specs},
     )
     images = torch.randint(0, 256, (2, 3, 60, 90), dtype=torch.uint8)
     predictions = model(images)

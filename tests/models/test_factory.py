@@ -78,7 +78,7 @@ def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:
 def test_head_options_reach_the_head() -> None:
     specs = [DEPTH, TaskSpec.detection(["chair"])]
     heads = {"depth": {"channels": 24}, "detection": {"channels": 16, "num_convs": 1}}
-    model = create_model("test_resnet", specs, decoder_channels=8, heads=heads)
+    model = create_model("test_resnet", specs, decoder_options={"channels": 8}, heads=heads)
     assert model.heads["depth"].predict.in_channels == 24
     assert len(model.heads["detection"].class_tower) == 3
 
@@ -92,7 +92,7 @@ def test_config_round_trip(sharing: str, decoder: str, specs: list[TaskSpec]) ->
         sharing,
         decoder,
         sharing_options={"alpha": 0.7} if sharing in ("cross_stitch", "nddr") else None,
-        decoder_channels=8,
+        decoder_options={"channels": 8},
         heads={"depth": {"channels": 12}},
         input_size=(64, 96),
     ).eval()
@@ -125,7 +125,7 @@ def test_sharing_options_are_checked(sharing: str, options: dict[str, Any], mess
 
 @pytest.mark.parametrize("sharing", SHARING)
 def test_a_saved_model_is_loaded(sharing: str, specs: list[TaskSpec], tmp_path: Path) -> None:
-    model = create_model("test_resnet", specs, sharing, decoder_channels=8).eval()
+    model = create_model("test_resnet", specs, sharing, decoder_options={"channels": 8}).eval()
     save_model(model, tmp_path)
     loaded, images = load_model(tmp_path), torch.rand(1, 3, 40, 50) * 255
     with torch.no_grad():
@@ -190,7 +190,9 @@ def test_seed_decides_the_weights(specs: list[TaskSpec]) -> None:
     states = []
     for _ in range(2):
         torch.manual_seed(3)
-        states.append(create_model("test_resnet", specs, decoder_channels=8).state_dict())
+        states.append(
+            create_model("test_resnet", specs, decoder_options={"channels": 8}).state_dict()
+        )
     assert all(
         torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True)
     )

@@ -16,7 +16,7 @@ from visionmtl.types import DetectionOutput, Prediction, TaskSpec
 def model(specs: list[TaskSpec]) -> MultiTaskModel:
     torch.manual_seed(0)
     heads = {spec.name: {"channels": 16} for spec in specs}
-    return create_model("test_resnet", specs, decoder_channels=16, heads=heads).eval()
+    return create_model("test_resnet", specs, decoder_options={"channels": 16}, heads=heads).eval()
 
 
 def random_images(*shape: int) -> Tensor:
@@ -51,7 +51,7 @@ def assert_same(
 def test_predictions_have_the_size_of_the_image(
     size: tuple[int, int], backbone: str, specs: list[TaskSpec]
 ) -> None:
-    model = create_model(backbone, specs, decoder_channels=8).eval()
+    model = create_model(backbone, specs, decoder_options={"channels": 8}).eval()
     out = model(random_images(2, 3, *size))
     shapes = {task: tuple(tensors(prediction)[0].shape) for task, prediction in out.items()}
     assert shapes["semseg"] == (2, 3, *size)
@@ -68,7 +68,9 @@ def test_predictions_have_the_size_of_the_image(
 @pytest.mark.parametrize("sharing", SHARING)
 @pytest.mark.parametrize("decoder", ["fpn", "bifpn"])
 def test_every_combination_runs(sharing: str, decoder: str, specs: list[TaskSpec]) -> None:
-    model = create_model("test_convnext", specs, sharing, decoder, decoder_channels=8).eval()
+    model = create_model(
+        "test_convnext", specs, sharing, decoder, decoder_options={"channels": 8}
+    ).eval()
     assert list(model(random_images(1, 3, 40, 50))) == ["semseg", "depth", "normals", "detection"]
 
 
@@ -133,7 +135,7 @@ def test_wrong_shape_is_named(shape: tuple[int, ...], model: MultiTaskModel) -> 
 
 def test_task_order_is_the_caller_s(specs: list[TaskSpec]) -> None:
     order = [specs[2], specs[3], specs[0], specs[1]]
-    model = create_model("test_resnet", order, decoder_channels=8)
+    model = create_model("test_resnet", order, decoder_options={"channels": 8})
     names = ["normals", "detection", "semseg", "depth"]
     assert [spec.name for spec in model.tasks] == list(model.heads) == names
     assert list(model(random_images(2, 3, 64, 64))) == names
@@ -144,7 +146,7 @@ def test_two_tasks_of_one_kind() -> None:
         TaskSpec.semseg(["a", "b"], name="parts"),
         TaskSpec.semseg(["x", "y", "z"], name="things"),
     ]
-    model = create_model("test_resnet", specs, decoder_channels=8).eval()
+    model = create_model("test_resnet", specs, decoder_options={"channels": 8}).eval()
     out = model(random_images(1, 3, 32, 32))
     assert (out["parts"].shape[1], out["things"].shape[1]) == (2, 3)
 
@@ -152,7 +154,7 @@ def test_two_tasks_of_one_kind() -> None:
 @torch.no_grad()
 def test_state_dict_round_trip(model: MultiTaskModel, specs: list[TaskSpec]) -> None:
     heads = {spec.name: {"channels": 16} for spec in specs}
-    other = create_model("test_resnet", specs, decoder_channels=16, heads=heads).eval()
+    other = create_model("test_resnet", specs, decoder_options={"channels": 16}, heads=heads).eval()
     images = random_images(1, 3, 50, 70)
     assert not torch.equal(other(images)["depth"], model(images)["depth"])
     other.load_state_dict(model.state_dict())
@@ -190,7 +192,7 @@ def test_bfloat16_is_near_float32(model: MultiTaskModel) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])
 def test_channels_last_equals_contiguous(backbone: str, specs: list[TaskSpec]) -> None:
-    model = create_model(backbone, specs, decoder_channels=16).eval()
+    model = create_model(backbone, specs, decoder_options={"channels": 16}).eval()
     images = random_images(2, 3, 64, 96)
     expected = model(images)
     model.to(memory_format=torch.channels_last)

@@ -100,7 +100,11 @@ def test_every_trunk_of_a_model_starts_from_the_file(tmp_path: Path) -> None:
     path = write(timm_weights("test_resnet"), tmp_path / "weights.pth")
     specs = [TaskSpec.depth(), TaskSpec.normals()]
     model = create_model(
-        "test_resnet", specs, sharing="independent", pretrained=path, decoder_channels=8
+        "test_resnet",
+        specs,
+        sharing="independent",
+        pretrained=path,
+        decoder_options={"channels": 8},
     )
     first, second = (backbone.state_dict() for backbone in model.sharing.backbones)
     reference = create_backbone("test_resnet", path).state_dict()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from visionmtl.losses import BalancedBCELoss, BerHuLoss, CrossEntropyLoss
-from visionmtl.tasks import TASKS, build_loss
+from visionmtl.losses import BalancedBCELoss, BerHuLoss, CrossEntropyLoss, build_loss
+from visionmtl.tasks import KINDS
 from visionmtl.tasks.report import REPORTS
 from visionmtl.types import (
     DENSE,

@@ -271,7 +271,7 @@ def test_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         TaskSpec.detection(["chair"]),
         TaskSpec.depth(5.0),
     ]
-    model = factory.create_model("test_resnet", specs, decoder_channels=16).eval()
+    model = factory.create_model("test_resnet", specs, decoder_options={"channels": 16}).eval()
     save_model(model, tmp_path, card="# test")
     loaded = load_model_folder(tmp_path)
     images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)

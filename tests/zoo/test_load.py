@@ -60,7 +60,7 @@ class Downloads:
 def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(factory, "create_model_from_config", lambda config: Fake(**config))
     for module in (zoo, registry):
-        monkeypatch.setattr(module, "CHECKPOINTS", tmp_path / "checkpoints")
+        monkeypatch.setattr(module, "CHECKPOINTS", tmp_path / "models")
     monkeypatch.setenv("VISIONMTL_HOME", str(tmp_path / "home"))
     write_registry(tmp_path, {})
 
@@ -68,8 +68,8 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    save_model(Fake(), tmp_path / "checkpoints" / "rooms", card="# Rooms [/model]\n\nA *card*.")
-    return tmp_path / "checkpoints" / "rooms"
+    save_model(Fake(), tmp_path / "models" / "rooms", card="# Rooms [/model]\n\nA *card*.")
+    return tmp_path / "models" / "rooms"
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def remote(downloads: Downloads, folder: Path, tmp_path: Path) -> ModelEntry:
 
 
 def write_registry(root: Path, models: dict[str, Any], version: int = 1) -> Path:
-    (root / "checkpoints").mkdir(exist_ok=True)
+    (root / "models").mkdir(exist_ok=True)
     path = root / "models" / "registry.json"
     path.write_text(json.dumps({"format_version": version, "models": models}))
     return path
@@ -412,8 +412,8 @@ def test_empty_zoo() -> None:
 
 def test_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(factory, "create_model_from_config", REAL_FACTORY)
-    model = factory.create_model("test_resnet", SPECS, decoder_channels=16).eval()
-    folder = tmp_path / "checkpoints" / "real"
+    model = factory.create_model("test_resnet", SPECS, decoder_options={"channels": 16}).eval()
+    folder = tmp_path / "models" / "real"
     save_model(model, folder)
     entry_of(tmp_path, folder, name="real", source="real")
     loaded = load_model("real")

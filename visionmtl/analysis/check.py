@@ -23,7 +23,7 @@ from rich.text import Text
 from visionmtl.data.folder import FolderDataset
 from visionmtl.data.images import read_bytes
 from visionmtl.data.sets.base import PackedDataset
-from visionmtl.tasks.report import REPORTS, TaskReport
+from visionmtl.tasks.report import TaskReport
 from visionmtl.types import MultiTaskDataset, Sample, TaskSpec
 
 
@@ -95,7 +95,7 @@ def check_dataset(
         progress: show a bar.
         max_overview: length of ``Report.examples``.
     """
-    reports = {spec.name: REPORTS[spec.kind](spec) for spec in dataset.tasks}
+    reports = {spec.name: spec.kind.report(spec) for spec in dataset.tasks}
     report = Report(len(dataset), list(reports.values()))
     readable = []
     for index in track(range(len(dataset)), "checking", transient=True, disable=not progress):
@@ -138,7 +138,7 @@ def check_sample(sample: Sample, tasks: Sequence[TaskSpec]) -> None:
     for name, target in sample.targets.items():
         if name not in specs:
             raise ValueError(f"a target for task {name!r}; tasks: {', '.join(specs)}")
-        report = REPORTS[specs[name].kind](specs[name])
+        report = specs[name].kind.report(specs[name])
         if not isinstance(target, report.target_type):
             raise ValueError(f"{name}: a {type(target).__name__} for a {specs[name].kind} task")
         if fault := report.fault(target, image.shape[:2]):
@@ -160,7 +160,6 @@ def overview(
     Raises:
         ValueError: there is no sample, or the picture cannot be written.
     """
-    from visionmtl.tasks import TASKS
     from visionmtl.tasks import (
         drawing as visualize,
     )  # drawing comes after the data: imported only here
@@ -175,7 +174,7 @@ def overview(
             row.append(
                 blank
                 if target is None
-                else TASKS[spec.kind].result.draw_target(spec, target, sample.image)
+                else spec.kind.result.draw_target(spec, target, sample.image)
             )
         rows.append(row)
     visualize.save_image(

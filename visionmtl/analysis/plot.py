@@ -111,9 +111,9 @@ def _training_panels(records: Sequence[Record]) -> list[Panel]:
 
 
 def _validation_panels(records: Sequence[Record]) -> list[Panel]:
-    from visionmtl.tasks import TASKS
+    from visionmtl.tasks import KINDS
 
-    metrics = {kind.metric.headline: kind.metric for kind in TASKS.values()}
+    metrics = {kind.metric.headline: kind.metric for kind in KINDS.values()}
     panels: list[Panel] = []
     for task, values in (records[-1] if records else {}).items():
         # The log does not say of which kind a task is, but no two kinds have the same main metric.

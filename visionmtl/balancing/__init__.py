@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visionmtl.balancing.aligned_mtl import AlignedMTL
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 from visionmtl.balancing.cagrad import CAGrad
 from visionmtl.balancing.fairgrad import FairGrad
 from visionmtl.balancing.gradvac import GradVac
@@ -30,17 +30,3 @@ __all__ = [
     "TorchJDBalancer",
     "UPGrad",
 ]
-
-BALANCERS: dict[str, type[GradientBalancer]] = {
-    "sum": Sum,
-    "pcgrad": PCGrad,
-    "gradvac": GradVac,
-    "mgda": MGDA,
-    "cagrad": CAGrad,
-    "imtl_g": IMTLG,
-    "nash_mtl": NashMTL,
-    "aligned_mtl": AlignedMTL,
-    "fairgrad": FairGrad,
-    "upgrad": UPGrad,
-}
-"""Name in a config -> class; every constructor has keyword options with defaults only."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 from visionmtl.balancing.quadratic import unit_gramian
 
 
+@BALANCERS.register("aligned_mtl")
 class AlignedMTL(GradientBalancer):
     """The mean of the gradients after their principal components were all scaled to the smallest
     singular value.

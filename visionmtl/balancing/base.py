@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from visionmtl._registry import Registry
+
 
 class GradientBalancer(nn.Module):
     """Turns the Gramian of T task gradients into T weights; the direction of the step is sum_t w_t
@@ -39,3 +41,7 @@ class GradientBalancer(nn.Module):
             (T,), of the Gramian's type and device.
         """
         raise NotImplementedError
+
+
+BALANCERS: Registry[GradientBalancer] = Registry("balancer")
+"""Name in a config -> class."""

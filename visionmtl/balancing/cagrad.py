@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 from visionmtl.balancing.simplex import affine_weights, min_norm_weights
 
 
+@BALANCERS.register("cagrad")
 class CAGrad(GradientBalancer):
     """CAGrad: the direction near the mean gradient g_0 that serves the worst-served task best.
 
@@ -28,15 +31,10 @@ class CAGrad(GradientBalancer):
     Args:
         c: radius of the ball relative to |g_0|, in [0, 1); 0 is the mean gradient. The default is
             the authors' choice for NYUv2.
-
-    Raises:
-        ValueError: ``c`` outside [0, 1).
     """
 
-    def __init__(self, *, c: float = 0.4) -> None:
+    def __init__(self, *, c: Annotated[float, Field(ge=0, lt=1)] = 0.4) -> None:
         super().__init__()
-        if not 0 <= c < 1:
-            raise ValueError(f"c must be in [0, 1), got {c}")
         self.c = c
 
     def forward(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 from visionmtl.balancing.quadratic import solve_power
 
 
+@BALANCERS.register("fairgrad")
 class FairGrad(GradientBalancer):
     """Alpha-fair gains: the w > 0 with ``G w = w ** (-1 / alpha)``, elementwise.
 
@@ -34,10 +37,8 @@ class FairGrad(GradientBalancer):
         ValueError: ``alpha`` is outside that range.
     """
 
-    def __init__(self, *, alpha: float = 2.0) -> None:
+    def __init__(self, *, alpha: Annotated[float, Field(ge=0.5, le=10)] = 2.0) -> None:
         super().__init__()
-        if not 0.5 <= alpha <= 10:
-            raise ValueError(f"alpha must be between 0.5 and 10, got {alpha}")
         self.alpha = alpha
 
     def forward(

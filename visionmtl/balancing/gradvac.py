@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl._options import Fraction
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 from visionmtl.balancing.pcgrad import in_double, visiting_orders
 
 LARGEST_TARGET = 0.98
 """Cosine that a pair is brought to at most."""
 
 
+@BALANCERS.register("gradvac")
 class GradVac(GradientBalancer):
     """GradVac: PCGrad with a target cosine per pair of tasks in place of 0; the targets follow what
     was seen.
@@ -37,10 +39,8 @@ class GradVac(GradientBalancer):
         ValueError: ``beta`` outside [0, 1].
     """
 
-    def __init__(self, *, beta: float = 0.5) -> None:
+    def __init__(self, *, beta: Fraction = 0.5) -> None:
         super().__init__()
-        if not 0 <= beta <= 1:
-            raise ValueError(f"beta must be in [0, 1], got {beta}")
         self.beta = beta
         self._targets = torch.zeros(
             0, 0, dtype=torch.float64

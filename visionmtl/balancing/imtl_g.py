@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 
 
+@BALANCERS.register("imtl_g")
 class IMTLG(GradientBalancer):
     """IMTL-G: the weighted sum g of the task gradients that has the same projection <g, g_t> /
     |g_t| on all of them.

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 from visionmtl.balancing.simplex import min_norm_weights
 
 
+@BALANCERS.register("mgda")
 class MGDA(GradientBalancer):
     """MGDA: the shortest vector in the convex hull of the task gradients, which lowers all losses
     alike.

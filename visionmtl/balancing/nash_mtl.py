@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl._options import NonNegative
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 from visionmtl.balancing.quadratic import solve_power
 
 
+@BALANCERS.register("nash_mtl")
 class NashMTL(GradientBalancer):
     """The Nash bargaining solution: the a > 0 with ``G a = 1 / a``, elementwise.
 
@@ -34,10 +35,8 @@ class NashMTL(GradientBalancer):
         ValueError: ``max_norm`` is negative or not finite.
     """
 
-    def __init__(self, *, max_norm: float = 1.0) -> None:
+    def __init__(self, *, max_norm: NonNegative = 1.0) -> None:
         super().__init__()
-        if not 0 <= max_norm < math.inf:
-            raise ValueError(f"max_norm must be finite and >= 0 (0: no clipping), got {max_norm}")
         self.max_norm = max_norm
 
     def forward(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 
 
 def in_double(gramian: Tensor) -> Tensor:
@@ -25,6 +25,7 @@ def visiting_orders(num_tasks: int, generator: torch.Generator | None) -> Tensor
     return orders + (orders >= torch.arange(num_tasks)[:, None])
 
 
+@BALANCERS.register("pcgrad")
 class PCGrad(GradientBalancer):
     """PCGrad: each task's gradient, in turn against the others, loses the part that opposes them;
     their sum.

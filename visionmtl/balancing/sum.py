@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 
 
+@BALANCERS.register("sum")
 class Sum(GradientBalancer):
     """Weight 1 for every task: the gradient of the sum of the losses, the control of every
     comparison.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 
 _ROW_COUNTERS = (
     "Constant",
@@ -21,6 +21,7 @@ _ROW_COUNTERS = (
 )  # read no more of the gradients than their number
 
 
+@BALANCERS.register("torchjd")
 class TorchJDBalancer(GradientBalancer):
     """A weighting of TorchJD (https://torchjd.org, version 0.18 or later), by name.
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from visionmtl.balancing.base import GradientBalancer
+from visionmtl.balancing.base import BALANCERS, GradientBalancer
 from visionmtl.balancing.quadratic import minimise_nonnegative
 
 
+@BALANCERS.register("upgrad")
 class UPGrad(GradientBalancer):
     """The mean of the gradients, each projected onto the dual cone {d : <g_t, d> >= 0 for all t}
     first.
@@ -32,10 +34,8 @@ class UPGrad(GradientBalancer):
         ValueError: ``reg_eps`` is not finite, or below 1e-9, where rounding would decide.
     """
 
-    def __init__(self, *, reg_eps: float = 1e-4) -> None:
+    def __init__(self, *, reg_eps: Annotated[float, Field(ge=1e-9)] = 1e-4) -> None:
         super().__init__()
-        if not 1e-9 <= reg_eps < math.inf:
-            raise ValueError(f"reg_eps must be finite and at least 1e-9, got {reg_eps}")
         self.reg_eps = reg_eps
 
     def forward(

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from visionmtl.types import (
-    DENSE,
     Batch,
     BoxTarget,
     BoxTargets,
@@ -59,7 +58,7 @@ def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
     found = [_checked(sample, spec) for sample in samples]
     annotated = [target is not None for target in found]
     known = _known(found, spec.num_classes)
-    if spec.kind == "detection":
+    if spec.kind.name == "detection":
         boxes = [target if isinstance(target, BoxTarget) else _EMPTY for target in found]
         return BoxTargets(
             boxes=[torch.from_numpy(target.boxes) for target in boxes],
@@ -68,7 +67,7 @@ def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
             known=known,
         )
     height, width = samples[0].image.shape[:2]
-    dtype, channels = DENSE[spec.kind]
+    dtype, channels = spec.kind.dtype, spec.kind.channels
     value = np.zeros((len(samples), *channels, height, width), dtype)
     valid = np.zeros((len(samples), height, width), bool)
     for i, target in enumerate(found):
@@ -102,7 +101,7 @@ def _checked(sample: Sample, spec: TaskSpec) -> Target | None:
     word.
     """
     target = sample.targets.get(spec.name)
-    expected = BoxTarget if spec.kind == "detection" else DenseTarget
+    expected = BoxTarget if spec.kind.name == "detection" else DenseTarget
     if target is not None and not isinstance(target, expected):
         kind = type(target).__name__
         raise ValueError(

@@ -84,7 +84,7 @@ class CachedDataset:
         for spec in self.tasks:
             if self._index[f"{spec.name}.annotated"][index]:
                 values = self._part(spec.name, index)
-                if spec.kind == "detection":
+                if spec.kind.name == "detection":
                     rows = values.view(np.float32).reshape(-1, 5)
                     targets[spec.name] = BoxTarget(rows[:, :4].copy(), rows[:, 4].astype(np.int64))
                 else:
@@ -168,9 +168,9 @@ def _add(
 
 
 def _code_type(spec: TaskSpec) -> type[np.uint8 | np.uint16 | np.int16]:
-    if spec.kind == "normals":
+    if spec.kind.name == "normals":
         return np.int16
-    if spec.kind in ("depth", "disparity") or spec.num_classes > 255:
+    if spec.kind.name in ("depth", "disparity") or spec.num_classes > 255:
         return np.uint16
     return np.uint8
 
@@ -182,10 +182,10 @@ def _encoded(spec: TaskSpec, target: Target | None, steps: Mapping[str, float]) 
     if isinstance(target, BoxTarget):
         rows = np.concatenate([target.boxes, target.labels[:, None].astype(np.float32)], axis=1)
         return rows.view(np.uint8).ravel()
-    dtype = np.uint8 if spec.kind == "detection" else _code_type(spec)
+    dtype = np.uint8 if spec.kind.name == "detection" else _code_type(spec)
     if target is None:
         return np.empty(0, dtype)
-    if spec.kind == "normals":
+    if spec.kind.name == "normals":
         return (
             np.rint(target.value * 32767.0).astype(np.int16).ravel()
         )  # no unit vector becomes (0, 0, 0)
@@ -203,7 +203,7 @@ def _encoded(spec: TaskSpec, target: Target | None, steps: Mapping[str, float]) 
 def _decoded(
     spec: TaskSpec, codes: np.ndarray, size: tuple[int, int], steps: Mapping[str, float]
 ) -> DenseTarget:
-    if spec.kind == "normals":
+    if spec.kind.name == "normals":
         x, y, z = np.moveaxis(codes.reshape(*size, 3), 2, 0)
         value = codes.reshape(*size, 3) * np.float32(1 / 32767)
         return DenseTarget(value, (x | y | z) != 0)

@@ -127,7 +127,7 @@ class _Writer:
         self.folder, self.specs, self._stems = folder, specs, stems
         self._ids: dict[str, str] = {}
         self._boxes: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}
-        for name in ["rgb", *(spec.name for spec in specs if spec.kind != "detection")]:
+        for name in ["rgb", *(spec.name for spec in specs if spec.kind.name != "detection")]:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     def add(self, dataset: MultiTaskDataset, index: int) -> Camera | None:
@@ -149,7 +149,9 @@ class _Writer:
             if isinstance(target, BoxTarget):
                 self._add_boxes(spec, target, image.name, sample.image.shape[:2])
             elif target is not None:
-                save_image(self.folder / spec.name / f"{stem}.png", _CODES[spec.kind](spec, target))
+                save_image(
+                    self.folder / spec.name / f"{stem}.png", _CODES[spec.kind.name](spec, target)
+                )
         return sample.camera
 
     def close(self) -> None:
@@ -159,7 +161,7 @@ class _Writer:
         for spec in self.specs:
             if spec.name in self._boxes:
                 write_coco(self.folder / f"{spec.name}.json", *self._boxes[spec.name], spec.classes)
-            elif spec.kind != "detection" and not any((self.folder / spec.name).iterdir()):
+            elif spec.kind.name != "detection" and not any((self.folder / spec.name).iterdir()):
                 (self.folder / spec.name).rmdir()  # not annotated in this split
 
     def _add_boxes(
@@ -219,16 +221,16 @@ def _wanted(specs: Sequence[TaskSpec], names: Sequence[str] | None) -> list[Task
 
 def _step(spec: TaskSpec) -> float:
     """What one unit of the 16-bit numbers stands for."""
-    step, highest = _STEPS[spec.kind], spec.max_depth or spec.max_disparity
+    step, highest = _STEPS[spec.kind.name], spec.kind.max_value
     return step if highest / step <= 65535 else highest / 65535
 
 
 def _entry(spec: TaskSpec) -> dict[str, Any]:
     """The task in ``dataset.yaml``."""
     entry = spec.to_dict()
-    if spec.kind in _STEPS:
+    if spec.kind.name in _STEPS:
         entry |= {"scale": _step(spec), "invalid_value": 0.0}
-    if spec.kind == "semseg":
+    if spec.kind.name == "semseg":
         entry["ignore_value"] = _ignore_value(spec)
     return entry
 
@@ -238,14 +240,14 @@ def _ignore_value(spec: TaskSpec) -> int:
 
 
 def _labels(spec: TaskSpec, target: DenseTarget) -> np.ndarray:
-    ignore = 255 if spec.kind != "semseg" else _ignore_value(spec)
+    ignore = 255 if spec.kind.name != "semseg" else _ignore_value(spec)
     return np.where(target.valid, target.value, ignore).astype(
         np.uint8 if ignore == 255 else np.uint16
     )
 
 
 def _range(spec: TaskSpec, target: DenseTarget) -> np.ndarray:
-    step, highest = _step(spec), spec.max_depth or spec.max_disparity
+    step, highest = _step(spec), spec.kind.max_value
     last = round(highest / step)
     last -= last * step > highest  # what is rounded up beyond the range would come back as invalid
     codes = np.clip(np.rint(target.value / step), 1, last)

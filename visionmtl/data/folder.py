@@ -15,13 +15,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from visionmtl._files import validated
+from visionmtl._options import options_model
 from visionmtl._yaml import load_yaml
 from visionmtl.data.coco import CocoBoxes, positions
 from visionmtl.data.derive import normals_from_depth
@@ -33,6 +33,7 @@ from visionmtl.data.images import (
     read_mask,
     read_normals,
 )
+from visionmtl.tasks import KINDS
 from visionmtl.types import Camera, DenseTarget, Sample, Target, TaskSpec
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -48,9 +49,9 @@ class _Task(_Strict):
     kind: str
 
     def spec(self) -> TaskSpec:
-        return TaskSpec.from_dict(
-            self.model_dump(include={field.name for field in fields(TaskSpec)})
-        )
+        kind: type = KINDS[self.kind]
+        known = options_model(kind).model_fields
+        return TaskSpec.from_dict(self.model_dump(include={"name", "kind", *known}))
 
     @model_validator(mode="after")
     def _check(self) -> Self:

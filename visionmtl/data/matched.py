@@ -66,8 +66,10 @@ def _class_map(own: TaskSpec, wanted: TaskSpec) -> tuple[np.ndarray, int] | None
     """Class ids of the data set -> wanted ones, int64, and their number; None where nothing
     changes.
     """
-    if own.kind != wanted.kind:
-        raise ValueError(f"task {wanted.name!r}: {wanted.kind} is wanted, the data has {own.kind}")
+    if type(own.kind) is not type(wanted.kind):
+        raise ValueError(
+            f"task {wanted.name!r}: {wanted.kind.name} is wanted, the data has {own.kind.name}"
+        )
     if own.classes == wanted.classes:
         return None
     if not set(own.classes) <= set(wanted.classes):
@@ -106,12 +108,10 @@ def match_model(
         common = [spec for spec in common if spec.name in names]
     if not common:
         raise ValueError(f"model and data have no task in common; {listed}")
-    measured = ("depth", "disparity", "edge")  # in the data set's own way
-    pairs = [
-        (
-            own[spec.name],
-            own[spec.name] if spec.kind == own[spec.name].kind and spec.kind in measured else spec,
-        )
-        for spec in common
-    ]
-    return MatchedDataset(dataset, pairs)
+    return MatchedDataset(dataset, [(own[s.name], _measured(own[s.name], s)) for s in common])
+
+
+def _measured(own: TaskSpec, wanted: TaskSpec) -> TaskSpec:
+    """What is evaluated: the model's task, with the data set's options where the kind says so."""
+    same_kind = type(own.kind) is type(wanted.kind)
+    return own if same_kind and own.kind.measured_by_data else wanted

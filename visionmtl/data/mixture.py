@@ -7,7 +7,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -169,20 +168,13 @@ def _united(sets: Mapping[str, MultiTaskDataset], heads: str) -> dict[str, TaskS
                     f"data.sets: two sets would have a task {to!r}; give set {name!r} another name"
                 )
             before = united.setdefault(to, replace(own, name=to))
-            if before.kind != own.kind:
-                kinds = f"{own.kind} in set {name!r} and {before.kind} in another"
+            if type(before.kind) is not type(own.kind):
+                kinds = f"{own.kind.name} in set {name!r} and {before.kind.name} in another"
                 raise ValueError(
                     f"data.sets: task {to!r} is {kinds}; choose tasks of each set, or heads: per_set"
                 )
-            united[to] = _joined(before, own)
+            united[to] = replace(before, kind=before.kind.united(own.kind))
     return united
-
-
-def _joined(a: TaskSpec, b: TaskSpec) -> TaskSpec:
-    changes: dict[str, Any] = {"classes": tuple(dict.fromkeys((*a.classes, *b.classes)))}
-    for bound in ("max_depth", "max_disparity", "tolerance"):
-        changes[bound] = max(getattr(a, bound), getattr(b, bound))
-    return replace(a, **changes)
 
 
 def _quotas(sizes: Sequence[int], temperature: float) -> list[int]:

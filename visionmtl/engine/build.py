@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from visionmtl._yaml import shown
-from visionmtl.balancing import BALANCERS, GradientBalancer, Sum, TorchJDBalancer
+from visionmtl.balancing import BALANCERS, GradientBalancer, Sum
 from visionmtl.balancing.backward import Balance
 from visionmtl.config.schema import (
     BalancingConfig,
@@ -24,11 +24,10 @@ from visionmtl.engine.distributed import World
 from visionmtl.engine.finite import FiniteCheck
 from visionmtl.engine.optim import parameter_groups
 from visionmtl.engine.step import StepParts
-from visionmtl.losses import Criterion
+from visionmtl.losses import Criterion, build_loss
 from visionmtl.models.factory import create_model
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.models.sharing.penalty import soft_sharing_penalty
-from visionmtl.tasks import build_loss
 from visionmtl.types import TaskSpec
 from visionmtl.weighting import WEIGHTINGS, ConstantWeighting, LossWeighting
 
@@ -54,7 +53,7 @@ def build_model(config: Config, tasks: Sequence[TaskSpec]) -> MultiTaskModel:
             model.decoder.type,
             model.backbone.pretrained,
             sharing_options=options,
-            decoder_channels=model.decoder.channels,
+            decoder_options={"channels": model.decoder.channels},
             heads=model.heads,
             input_size=model.input_size,
         )
@@ -104,8 +103,8 @@ def build_weighting(config: Config, tasks: Sequence[TaskSpec]) -> LossWeighting:
     section = config.weighting
     if isinstance(section, ConstantWeightingConfig):
         _check_tasks("weighting.weights", section.weights, tasks)
-        weights = [section.weights.get(spec.name, 1.0) for spec in tasks]
-        return build_method("weighting", ConstantWeighting, [len(tasks)], {"weights": weights})
+        names = [spec.name for spec in tasks]
+        return build_method("weighting", ConstantWeighting, [names], {"weights": section.weights})
     return build_method("weighting", WEIGHTINGS[section.type], [len(tasks)], section.options)
 
 
@@ -126,7 +125,7 @@ def build_balance(
     )
     if section is None:
         return None
-    classes: dict[str, type[GradientBalancer]] = {**BALANCERS, "torchjd": TorchJDBalancer}
+    classes: dict[str, type[GradientBalancer]] = dict(BALANCERS)
     balancer = build_method("balancing", classes[section.type], [], section.options)
     if not weighting.combines and not isinstance(balancer, Sum):
         raise ValueError(

@@ -13,7 +13,6 @@ from visionmtl.data.mixture import mixture_of
 from visionmtl.metrics.multitask import MultiTaskMetrics
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.prediction.infer import Size, evaluation_mode, infer
-from visionmtl.tasks import TASKS
 from visionmtl.types import Batch, Detections, MultiTaskDataset, TaskSpec
 
 PICTURE_SCORE = 0.5
@@ -115,9 +114,9 @@ class PictureCollector:
             for spec in self.tasks:
                 target, scale = (
                     batch.sample_target(spec, i),
-                    spec.max_depth or spec.max_disparity or None,
+                    spec.kind.max_value,
                 )
-                result = TASKS[spec.kind].result
+                result = spec.kind.result
                 blank = np.full_like(image, 230)
                 row.append(
                     blank if target is None else result.draw_target(spec, target, image, scale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from visionmtl._options import given_names
 from visionmtl._yaml import shown
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.types import TaskSpec
@@ -51,17 +52,23 @@ def init_from(model: MultiTaskModel, sources: Mapping[str, str]) -> None:
 
 def _same_task(spec: TaskSpec, other: MultiTaskModel, source: str) -> str:
     """The name that the task has in ``other``."""
-    same_kind = {there.name: there for there in other.tasks if there.kind == spec.kind}
+    same_kind = {there.name: there for there in other.tasks if type(there.kind) is type(spec.kind)}
     if spec.name not in same_kind and len(same_kind) != 1:
-        raise ValueError(f"{source} has no task {spec.name!r} of kind {spec.kind!r}")
+        raise ValueError(f"{source} has no task {spec.name!r} of kind {spec.kind.name!r}")
     there = same_kind.get(spec.name) or next(iter(same_kind.values()))
-    for what in ("classes", "max_depth", "max_disparity"):
-        if getattr(there, what) != getattr(spec, what):  # the head would mean something else
-            found, needed = (shown(getattr(task, what)) for task in (there, spec))
-            raise ValueError(f"{source} has the {what} {found}, this model {needed}")
+    found, needed = there.kind.facts(), spec.kind.facts()
+    for what in given_names(type(other.heads[there.name])):
+        if found.get(what) != needed.get(what):  # the head would mean something else
+            key = what if what != "num_classes" else "classes"
+            raise ValueError(
+                f"{source} has the {key} {shown(found[key])}, this model {shown(needed[key])}"
+            )
     return there.name
 
 
 def _parts(model: MultiTaskModel) -> str:
     config = model.config
-    return f"{config['backbone']}, {config['decoder']} of {config['decoder_channels']} channels, heads {config['heads']}"
+    channels = model.sharing.decoder_of(model.tasks[0].name).channels
+    return (
+        f"{config['backbone']}, {config['decoder']} of {channels} channels, heads {config['heads']}"
+    )

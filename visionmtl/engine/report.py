@@ -8,7 +8,6 @@ from itertools import combinations
 from typing import Any
 
 from visionmtl.engine.step import StepParts
-from visionmtl.tasks import TASKS
 from visionmtl.types import TaskSpec
 
 
@@ -19,7 +18,7 @@ def losses_text(means: Mapping[str, float]) -> str:
 
 def headline(spec: TaskSpec, values: Mapping[str, Any]) -> str:
     """The main metric of a task, from its results."""
-    key = TASKS[spec.kind].metric.headline
+    key = spec.kind.metric.headline
     return f"{spec.name} {key} {values[key]:.3f}"
 
 

@@ -2,8 +2,8 @@
 valid.
 """
 
-from visionmtl.losses.base import TaskLoss
-from visionmtl.losses.criterion import Criterion
+from visionmtl.losses.base import LOSSES, TaskLoss
+from visionmtl.losses.criterion import Criterion, build_loss
 from visionmtl.losses.depth import BerHuLoss, DepthL1Loss, SILogLoss
 from visionmtl.losses.detection import FCOSLoss
 from visionmtl.losses.mask import BalancedBCELoss, EdgeBCELoss
@@ -11,6 +11,7 @@ from visionmtl.losses.normals import AngularNormalsLoss, CosineNormalsLoss
 from visionmtl.losses.semseg import CrossEntropyLoss
 
 __all__ = [
+    "LOSSES",
     "AngularNormalsLoss",
     "BalancedBCELoss",
     "BerHuLoss",
@@ -22,4 +23,5 @@ __all__ = [
     "FCOSLoss",
     "SILogLoss",
     "TaskLoss",
+    "build_loss",
 ]

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from visionmtl._registry import Registry
 from visionmtl.losses.reduction import count_valid
 
 
@@ -19,9 +20,11 @@ class TaskLoss(nn.Module):
 
     Attributes:
         num_counts: n, how many counts the loss has.
+        kinds: names of the kinds of task that it is for.
     """
 
     num_counts: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self, targets: Any, size: tuple[int, int]) -> Any:
         """The targets of a batch of images (H, W) in the form that ``counts`` and ``forward``
@@ -46,3 +49,7 @@ class TaskLoss(nn.Module):
             A scalar; 0 with a graph where nothing is valid.
         """
         raise NotImplementedError
+
+
+LOSSES: Registry[TaskLoss] = Registry("loss")
+"""Name in a config -> class; ``num_classes`` and the like come from the task."""

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visionmtl.losses.base import TaskLoss
-from visionmtl.types import Batch, Prediction
+from visionmtl.losses.base import LOSSES, TaskLoss
+from visionmtl.types import Batch, Prediction, TaskSpec
 
 
 class Criterion(nn.Module):
@@ -97,3 +97,27 @@ class Criterion(nn.Module):
             raise ValueError(
                 f"no {name} for task {', '.join(map(repr, missing))}; got {list(values)}"
             )
+
+
+def build_loss(spec: TaskSpec, /, type: str | None = None, **options: Any) -> TaskLoss:
+    """The loss of a task.
+
+    Args:
+        spec: the task; its number of classes goes to the losses that want it.
+        type: a name of ``LOSSES``; None is the kind's default.
+        options: of that class.
+
+    Raises:
+        ValueError: an unknown type or option, or an option with a bad value.
+    """
+    known = [name for name, loss in LOSSES.items() if spec.kind.name in loss.kinds]
+    name = spec.kind.loss if type is None else type
+    if name not in known:
+        listed = ", ".join(known)
+        raise ValueError(
+            f"task {spec.name!r}: unknown {spec.kind.name} loss {name!r}; known: {listed}"
+        )
+    try:
+        return LOSSES.make(name, spec.kind.facts(), options)
+    except ValueError as error:
+        raise ValueError(f"task {spec.name!r}: loss {name!r}: {error}") from error

@@ -6,12 +6,14 @@ The L1 loss serves disparity, too.
 
 from __future__ import annotations
 
-import math
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from visionmtl.losses.base import TaskLoss
+from visionmtl._options import Fraction, Positive
+from visionmtl.losses.base import LOSSES, TaskLoss
 from visionmtl.losses.reduction import divide, full_precision, masked_mean
 from visionmtl.types import DenseTargets
 
@@ -22,8 +24,11 @@ MIN_THRESHOLD = 1e-6
 """Metres. The berHu threshold is no less, which keeps it finite where every error is zero."""
 
 
+@LOSSES.register("l1")
 class DepthL1Loss(TaskLoss):
     """Mean absolute error, in metres; of disparities in their own unit."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("depth", "disparity")
 
     def forward(
         self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
@@ -32,6 +37,7 @@ class DepthL1Loss(TaskLoss):
         return masked_mean((predicted - truth).abs(), valid, counts)
 
 
+@LOSSES.register("berhu")
 class BerHuLoss(TaskLoss):
     """Reverse Huber: |e| up to c, (e^2 + c^2) / 2c beyond, with c = ``threshold`` * max |e| over
     the batch.
@@ -41,15 +47,12 @@ class BerHuLoss(TaskLoss):
 
     Args:
         threshold: share of the largest error, in (0, 1].
-
-    Raises:
-        ValueError: ``threshold`` outside its range.
     """
 
-    def __init__(self, threshold: float = 0.2) -> None:
+    kinds: ClassVar[tuple[str, ...]] = ("depth",)
+
+    def __init__(self, *, threshold: Annotated[float, Field(gt=0, le=1)] = 0.2) -> None:
         super().__init__()
-        if not 0 < threshold <= 1:
-            raise ValueError(f"threshold must lie in (0, 1], got {threshold}")
         self.threshold = threshold
 
     def forward(
@@ -62,6 +65,7 @@ class BerHuLoss(TaskLoss):
         return masked_mean(values, valid, counts)
 
 
+@LOSSES.register("silog")
 class SILogLoss(TaskLoss):
     """Scale-invariant log error: alpha * sqrt(mean(d^2) - variance_focus * mean(d)^2), d = log p -
     log g.
@@ -76,17 +80,12 @@ class SILogLoss(TaskLoss):
         variance_focus: lambda in [0, 1]; 0 is the root mean square log error, 1 ignores a common
             scale altogether.
         alpha: positive factor.
-
-    Raises:
-        ValueError: an option outside its range.
     """
 
-    def __init__(self, variance_focus: float = 0.85, alpha: float = 10.0) -> None:
+    kinds: ClassVar[tuple[str, ...]] = ("depth",)
+
+    def __init__(self, *, variance_focus: Fraction = 0.85, alpha: Positive = 10.0) -> None:
         super().__init__()
-        if not 0 <= variance_focus <= 1:
-            raise ValueError(f"variance_focus must lie in [0, 1], got {variance_focus}")
-        if not 0 < alpha < math.inf:
-            raise ValueError(f"alpha must be positive and finite, got {alpha}")
         self.variance_focus = variance_focus
         self.alpha = alpha
 

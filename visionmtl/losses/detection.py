@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
-from visionmtl.losses.base import TaskLoss
+from visionmtl._options import NonNegative, Positive
+from visionmtl.losses.base import LOSSES, TaskLoss
 from visionmtl.losses.reduction import count_valid, divide, full_precision
 from visionmtl.models.heads.detection import image_points
 from visionmtl.types import BoxTargets, DetectionOutput
@@ -40,6 +42,7 @@ class PointTargets:
     known: Tensor | None = None
 
 
+@LOSSES.register("fcos")
 class FCOSLoss(TaskLoss):
     """Focal loss of the classes, GIoU loss of the boxes and cross-entropy of the centreness.
 
@@ -57,32 +60,21 @@ class FCOSLoss(TaskLoss):
         class_weight: factor of the focal term (alpha 0.25, gamma 2).
         box_weight: factor of the box term.
         centerness_weight: factor of the centreness term.
-
-    Raises:
-        ValueError: a radius that is not positive, a factor that is negative or not finite.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("detection",)
     num_counts = 2
 
     def __init__(
         self,
         num_classes: int,
-        centre_radius: float = 1.5,
-        class_weight: float = 1.0,
-        box_weight: float = 1.0,
-        centerness_weight: float = 1.0,
+        *,
+        centre_radius: Positive = 1.5,
+        class_weight: NonNegative = 1.0,
+        box_weight: NonNegative = 1.0,
+        centerness_weight: NonNegative = 1.0,
     ) -> None:
         super().__init__()
-        if not centre_radius > 0:
-            raise ValueError(f"centre_radius must be positive, got {centre_radius}")
-        factors = {
-            "class_weight": class_weight,
-            "box_weight": box_weight,
-            "centerness_weight": centerness_weight,
-        }
-        for name, factor in factors.items():
-            if not 0 <= factor < math.inf:
-                raise ValueError(f"{name} must be a finite factor >= 0, got {factor}")
         self.num_classes = num_classes
         self.centre_radius = centre_radius
         self.class_weight = class_weight

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated, ClassVar
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from visionmtl.losses.base import TaskLoss
+from visionmtl.losses.base import LOSSES, TaskLoss
 from visionmtl.losses.reduction import count_valid, divide, full_precision
 from visionmtl.types import DenseTargets
 
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 
+
+@LOSSES.register("balanced_bce")
 class BalancedBCELoss(TaskLoss):
     """Binary cross-entropy, (w * sum over positives + (1 - w) * sum over negatives) / number of
     valid pixels.
@@ -23,19 +29,13 @@ class BalancedBCELoss(TaskLoss):
 
     Args:
         positive_weight: w in (0, 1); None balances. 0.5 is half the plain cross-entropy.
-
-    Raises:
-        ValueError: ``positive_weight`` outside its range.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("saliency", "edge")
     num_counts = 2
 
-    def __init__(self, positive_weight: float | None = None) -> None:
+    def __init__(self, *, positive_weight: OpenFraction | None = None) -> None:
         super().__init__()
-        if positive_weight is not None and not 0 < positive_weight < 1:
-            raise ValueError(
-                f"positive_weight must lie in (0, 1), or be null to balance, got {positive_weight}"
-            )
         self.positive_weight = positive_weight
 
     def counts(self, targets: DenseTargets) -> Tensor:
@@ -58,10 +58,13 @@ class BalancedBCELoss(TaskLoss):
         return divide(torch.where(targets.valid, weighted, 0.0).sum(), pixels)
 
 
+@LOSSES.register("edge_bce")
 class EdgeBCELoss(BalancedBCELoss):
     """``BalancedBCELoss`` with a fixed weight: 0.95, as usual on PASCAL-Context
     (https://arxiv.org/abs/2004.13379).
     """
 
-    def __init__(self, positive_weight: float | None = 0.95) -> None:
-        super().__init__(positive_weight)
+    kinds: ClassVar[tuple[str, ...]] = ("edge",)
+
+    def __init__(self, *, positive_weight: OpenFraction | None = 0.95) -> None:
+        super().__init__(positive_weight=positive_weight)

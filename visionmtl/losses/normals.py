@@ -4,20 +4,25 @@ batch.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from visionmtl.losses.base import TaskLoss
+from visionmtl.losses.base import LOSSES, TaskLoss
 from visionmtl.losses.reduction import full_precision, masked_mean
 from visionmtl.types import DenseTargets
 
 
+@LOSSES.register("cosine")
 class CosineNormalsLoss(TaskLoss):
     """1 - cos of the angle to the truth, in 0..2.
 
     Computed as |p - n|^2 / 2, which is the same number for unit vectors, cannot turn negative and
     does not cancel for small angles.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = ("normals",)
 
     def forward(
         self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
@@ -26,6 +31,7 @@ class CosineNormalsLoss(TaskLoss):
         return masked_mean((predicted - truth).square().sum(dim=1) / 2, targets.valid, counts)
 
 
+@LOSSES.register("angular")
 class AngularNormalsLoss(TaskLoss):
     """The angle to the truth, in radians.
 
@@ -33,6 +39,8 @@ class AngularNormalsLoss(TaskLoss):
     rounds off the kink of
     |p x n| at angle 0, where the gradient would point at rounding noise; it is also the smallest angle returned.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = ("normals",)
 
     eps = 1e-6
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from visionmtl.losses.base import TaskLoss
+from visionmtl._options import NonNegative
+from visionmtl.losses.base import LOSSES, TaskLoss
 from visionmtl.losses.reduction import count_valid, divide, full_precision, masked_mean
 from visionmtl.types import DenseTargets
 
 
+@LOSSES.register("cross_entropy")
 class CrossEntropyLoss(TaskLoss):
     """Cross-entropy over the valid pixels of the batch, optionally with a soft Dice term.
 
@@ -30,8 +33,10 @@ class CrossEntropyLoss(TaskLoss):
         dice: factor of ``soft_dice_loss``; 0 leaves it out.
 
     Raises:
-        ValueError: an option outside its range, or a number of weights that is not ``num_classes``.
+        ValueError: a number of weights that is not ``num_classes``, or all of them zero.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = ("semseg",)
 
     class_weights: Tensor | None
     num_counts = 2
@@ -39,15 +44,12 @@ class CrossEntropyLoss(TaskLoss):
     def __init__(
         self,
         num_classes: int,
-        class_weights: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-        dice: float = 0.0,
+        *,
+        class_weights: Sequence[NonNegative] | None = None,
+        label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        dice: NonNegative = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
-        if not 0 <= dice < math.inf:
-            raise ValueError(f"dice must be a finite factor >= 0, got {dice}")
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.dice = dice
@@ -129,7 +131,6 @@ def _checked_weights(class_weights: Sequence[float] | None, num_classes: int) ->
         raise ValueError(
             f"class_weights must hold one number per class: {num_classes}, got {len(class_weights)}"
         )
-    weights = [float(w) for w in class_weights]
-    if not all(0 <= w < math.inf for w in weights) or not any(weights):
-        raise ValueError(f"class_weights must be finite, >= 0 and not all zero, got {weights}")
-    return torch.tensor(weights)
+    if not any(class_weights):
+        raise ValueError(f"class_weights must not be all zero, got {list(class_weights)}")
+    return torch.tensor([float(weight) for weight in class_weights])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from torch import Tensor
 from torchmetrics import Metric
 
-from visionmtl.types import DenseTargets, TaskSpec
+from visionmtl.types import DenseTargets
 
 
 class TaskMetric(Metric):
@@ -27,11 +27,6 @@ class TaskMetric(Metric):
     score_key: ClassVar[str]
     higher_is_better_by_key: ClassVar[dict[str, bool]]
     delta_m_keys: ClassVar[tuple[str, ...]]
-
-    @classmethod
-    def from_task(cls, task: TaskSpec) -> Self:
-        """The metric of a task."""
-        raise NotImplementedError
 
 
 def check_probabilities(task: str, prediction: Tensor, targets: DenseTargets) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from visionmtl.metrics.base import TaskMetric
-from visionmtl.types import DenseTargets, TaskSpec
+from visionmtl.types import DenseTargets
 
 _ERRORS = (
     "abs_err",
@@ -85,10 +85,6 @@ class DepthMetric(TaskMetric):
         self.add_state("pixels", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("image_rmse", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    @classmethod
-    def from_task(cls, task: TaskSpec) -> Self:
-        return cls(task.max_depth)
 
     def update(self, prediction: Tensor, targets: DenseTargets) -> None:
         """Add one batch.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
 from visionmtl.metrics.base import TaskMetric
-from visionmtl.types import BoxTargets, Detections, TaskSpec
+from visionmtl.types import BoxTargets, Detections
 
 _KEYS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100")
 
@@ -49,10 +49,6 @@ class DetectionMetric(TaskMetric):
         # whole, also where one rank has none.
         for state in ("detections", "truth", "sizes"):
             self.add_state(state, [], dist_reduce_fx="cat")
-
-    @classmethod
-    def from_task(cls, task: TaskSpec) -> Self:
-        return cls(task.classes)
 
     def update(self, prediction: Sequence[Detections], targets: BoxTargets) -> None:
         """Store one batch.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from visionmtl.metrics.depth import DepthMetric
-from visionmtl.types import TaskSpec
 
 _SMALLEST = 1e-6
 
@@ -35,9 +34,8 @@ class DisparityMetric(DepthMetric):
         "delta3": True,
     }
 
-    @classmethod
-    def from_task(cls, task: TaskSpec) -> Self:
-        return cls(task.max_disparity, _SMALLEST * task.max_disparity)
+    def __init__(self, max_disparity: float) -> None:
+        super().__init__(max_disparity, _SMALLEST * max_disparity)
 
     def compute(self) -> dict[str, float]:
         """Value by key; nan where nothing was valid."""

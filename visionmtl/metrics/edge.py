@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from visionmtl.metrics.base import TaskMetric, check_probabilities
 from visionmtl.metrics.matching import candidate_pairs, count_matches
 from visionmtl.metrics.suppression import suppress_non_maxima
 from visionmtl.metrics.thinning import thin
-from visionmtl.types import DenseTargets, TaskSpec
+from visionmtl.types import DenseTargets
 
 
 class EdgeMetric(TaskMetric):
@@ -86,10 +86,6 @@ class EdgeMetric(TaskMetric):
         )
         self.add_state("best", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("true", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    @classmethod
-    def from_task(cls, task: TaskSpec) -> Self:
-        return cls(task.tolerance)
 
     def update(self, prediction: Tensor, targets: DenseTargets) -> None:
         """Add one batch; the work is done on the CPU.

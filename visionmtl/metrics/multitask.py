@@ -15,7 +15,6 @@ from rich.table import Table
 from torch import Tensor
 from torchmetrics import Metric
 
-from visionmtl.tasks import TASKS
 from visionmtl.types import DenseTargets, Detections, Targets, TaskSpec
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -60,9 +59,7 @@ class MultiTaskMetrics:
             raise ValueError(
                 f"metrics: task names must differ from each other and from 'samples', got {names}"
             )
-        self.metrics: dict[str, Metric] = {
-            task.name: TASKS[task.kind].metric.from_task(task) for task in tasks
-        }
+        self.metrics: dict[str, Metric] = {task.name: task.kind.make_metric() for task in tasks}
         self._counter = _SampleCounter(len(tasks))
 
     def update(
@@ -135,7 +132,7 @@ def validation_score(results: Results, tasks: Sequence[TaskSpec]) -> float:
     a prediction that is not finite fails the shares and lowers the score. Nan where all tasks are
     nan.
     """
-    shares = [float(results[task.name][TASKS[task.kind].metric.score_key]) for task in tasks]
+    shares = [float(results[task.name][task.kind.metric.score_key]) for task in tasks]
     known = [share for share in shares if not math.isnan(share)]
     return fmean(known) if known else math.nan
 
@@ -187,13 +184,12 @@ def delta_m(results: Results, single_task: Results, tasks: Sequence[TaskSpec]) -
     if not tasks:
         raise ValueError("delta_m: expected at least one task, got none")
     per_task = {
-        task.name: _gain(results, single_task, task, TASKS[task.kind].metric.headline)
-        for task in tasks
+        task.name: _gain(results, single_task, task, task.kind.metric.headline) for task in tasks
     }
     all_gains = [
         _gain(results, single_task, task, key)
         for task in tasks
-        for key in TASKS[task.kind].metric.delta_m_keys
+        for key in task.kind.metric.delta_m_keys
     ]
     return DeltaM(fmean(per_task.values()), -fmean(all_gains), per_task)
 
@@ -207,7 +203,7 @@ def _gain(results: Results, single_task: Results, task: TaskSpec, key: str) -> f
     if base == 0:
         return math.nan
     change = 100 * (ours - base) / base
-    return change if TASKS[task.kind].metric.higher_is_better_by_key[key] else -change
+    return change if task.kind.metric.higher_is_better_by_key[key] else -change
 
 
 def format_table(results: Results, tasks: Sequence[TaskSpec]) -> Table:
@@ -217,7 +213,7 @@ def format_table(results: Results, tasks: Sequence[TaskSpec]) -> Table:
     table = Table("task", "metric", "", "value")
     table.columns[-1].justify = "right"
     for task in tasks:
-        metric = TASKS[task.kind].metric
+        metric = task.kind.metric
         for i, (key, higher) in enumerate(metric.higher_is_better_by_key.items()):
             value = float(results[task.name][key])
             text = "n/a" if math.isnan(value) else f"{value:#.4g}"

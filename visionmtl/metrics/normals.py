@@ -4,13 +4,13 @@ of the split.
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from visionmtl.metrics.base import TaskMetric
-from visionmtl.types import DenseTargets, TaskSpec
+from visionmtl.types import DenseTargets
 
 _THRESHOLDS = (11.25, 22.5, 30.0)
 _BINS_PER_DEGREE = 100
@@ -61,10 +61,6 @@ class NormalsMetric(TaskMetric):
         self.add_state(
             "within", torch.zeros(len(_THRESHOLDS), dtype=torch.int64), dist_reduce_fx="sum"
         )
-
-    @classmethod
-    def from_task(cls, task: TaskSpec) -> Self:
-        return cls()
 
     def update(self, prediction: Tensor, targets: DenseTargets) -> None:
         """Add one batch.

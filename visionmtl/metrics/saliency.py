@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from visionmtl.metrics.base import TaskMetric, check_probabilities
-from visionmtl.types import DenseTargets, TaskSpec
+from visionmtl.types import DenseTargets
 
 _THRESHOLDS = 19
 """At 0.05, 0.10 .. 0.95."""
@@ -62,10 +62,6 @@ class SaliencyMetric(TaskMetric):
         )
         # Images with a salient pixel, and all.
         self.add_state("images", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
-
-    @classmethod
-    def from_task(cls, task: TaskSpec) -> Self:
-        return cls()
 
     def update(self, prediction: Tensor, targets: DenseTargets) -> None:
         """Add one batch.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from visionmtl.metrics.base import TaskMetric
-from visionmtl.types import DenseTargets, TaskSpec
+from visionmtl.types import DenseTargets
 
 
 class SemSegMetric(TaskMetric):
@@ -43,10 +43,6 @@ class SemSegMetric(TaskMetric):
         # outside 0..K-1.
         bins = len(self.classes) * (len(self.classes) + 1) + 1
         self.add_state("counts", torch.zeros(bins, dtype=torch.int64), dist_reduce_fx="sum")
-
-    @classmethod
-    def from_task(cls, task: TaskSpec) -> Self:
-        return cls(task.classes)
 
     def update(self, prediction: Tensor, targets: DenseTargets) -> None:
         """Count one batch.

@@ -112,18 +112,15 @@ class MultiTaskModel(nn.Module):
         total = sum(p.numel() for p in self.parameters())
         shared = sum(p.numel() for p in self.shared_parameters())
         parts, width = self.config, max(11, *(len(spec.name) for spec in self.tasks))
+        width_of_maps = self.sharing.decoder_of(self.tasks[0].name).channels
         lines = [
-            f"{parts['backbone']} -> {parts['decoder']} ({parts['decoder_channels']} channels) -> "
+            f"{parts['backbone']} -> {parts['decoder']} ({width_of_maps} channels) -> "
             f"{len(self.tasks)} heads, {parts['sharing']} sharing: {total / 1e6:.2f} M parameters",
             f"  {'shared':<{width}} {shared / 1e6:8.3f} M",
         ]
         for spec in self.tasks:
             own = sum(p.numel() for p in self.task_parameters(spec.name))
-            bounds = {
-                "depth": f"0 to {spec.max_depth:g} m",
-                "disparity": f"0 to {spec.max_disparity:g}",
-            }
-            what = f"{spec.num_classes} classes" if spec.classes else bounds.get(spec.kind, "")
+            what = spec.kind.describe()
             strides = [4 * 2**level for level in self.sharing.levels[spec.name]]
             lines.append(
                 f"  {spec.name:<{width}} {own / 1e6:8.3f} M  reads strides {strides}  {what}".rstrip()

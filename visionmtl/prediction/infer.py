@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionmtl.models.multitask import MULTIPLE, MultiTaskModel
-from visionmtl.tasks import TASKS
 from visionmtl.types import DetectionOutput, Detections, Prediction
 
 Size = int | Literal["native"] | None
@@ -100,7 +99,7 @@ def infer(
                 continue
             value = raw.pop(spec.name)
             if isinstance(value, Tensor):
-                dense = _resize_dense(value, TASKS[spec.kind].result.finish, height, width, tiled)
+                dense = _resize_dense(value, spec.kind.result.finish, height, width, tiled)
                 results[spec.name] = (
                     dense[:, 0] if dense.dtype == torch.uint8 else dense
                 )  # class ids have no channels
@@ -262,7 +261,7 @@ def _infer_tiles(
     tile: int,
     score_threshold: float,
 ) -> dict[str, Tensor | list[Detections]]:
-    finish = {spec.name: TASKS[spec.kind].result.finish for spec in model.tasks}
+    finish = {spec.name: spec.kind.result.finish for spec in model.tasks}
     rows, columns = (_spans(length, tile) for length in images.shape[-2:])
     canvases: dict[str, _Canvas] = {}
     found: dict[str, list[list[_Box]]] = {}

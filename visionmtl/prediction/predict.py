@@ -15,7 +15,6 @@ import torch
 
 from visionmtl.data.images import read_image
 from visionmtl.prediction.infer import Size, evaluation_mode, infer, network_size
-from visionmtl.tasks import TASKS
 from visionmtl.tasks.results import DetectionResult, Result, write_coco
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def predict(
     with evaluation_mode(model):
         outputs = infer(model, images, size, score_threshold=score_threshold)
     results = {
-        spec.name: TASKS[spec.kind].result.from_prediction(spec, outputs.pop(spec.name)[0])
+        spec.name: spec.kind.result.from_prediction(spec, outputs.pop(spec.name)[0])
         for spec in model.tasks
     }
     return Result(pixels, results, name)

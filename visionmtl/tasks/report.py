@@ -164,28 +164,28 @@ class DepthReport(DenseReport):
 
     def __init__(self, spec: TaskSpec) -> None:
         super().__init__(spec)
-        self.largest = spec.max_disparity if spec.kind == "disparity" else spec.max_depth
-        self.suffix = "" if spec.kind == "disparity" else " m"
-        self.invalid_hint = f"; are scale and max_{spec.kind} right?"
+        self.largest = spec.kind.max_value
+        self.suffix = "" if spec.kind.name == "disparity" else " m"
+        self.invalid_hint = f"; are scale and max_{spec.kind.name} right?"
 
     def value_fault(self, values: np.ndarray) -> str:
         inside = ((values > 0) & (values <= self.largest)).all()
         return (
             ""
             if inside
-            else f"{self.spec.kind} is not in 0..{self.largest}{self.suffix} everywhere"
+            else f"{self.spec.kind.name} is not in 0..{self.largest}{self.suffix} everywhere"
         )
 
     def bins(self, values: np.ndarray) -> np.ndarray:
         self._widen(values)
-        return np.minimum(values * (self.num_bins / self.largest), self.num_bins - 1).astype(
-            np.int64
-        )
+        positions = np.minimum(values * (self.num_bins / self.largest), self.num_bins - 1)
+        numbers: np.ndarray = positions.astype(np.int64)
+        return numbers
 
     def median(self) -> float:
         """Exact to 1 / ``num_bins`` of the largest value."""
         middle = int(np.searchsorted(self.counts.cumsum(), self.counts.sum() / 2))
-        return (middle + 0.5) * self.largest / self.num_bins
+        return float((middle + 0.5) * self.largest / self.num_bins)
 
     def range(self) -> str:
         return f"{self.low:.2f} .. {self.median():.2f} .. {self.high:.2f}{self.suffix} (min, median, max)"
@@ -278,15 +278,3 @@ class BoxReport(TaskReport):
         number = int(self.counts.sum())
         sizes = f"{number} boxes of {self.low:.0f} .. {self.high:.0f} px" if number else "no boxes"
         return f"{sizes}, {self.empty} images without"
-
-
-REPORTS: dict[str, type[TaskReport]] = {
-    "semseg": SemSegReport,
-    "depth": DepthReport,
-    "normals": NormalsReport,
-    "detection": BoxReport,
-    "disparity": DepthReport,
-    "saliency": MaskReport,
-    "edge": MaskReport,
-}
-"""Task kind -> report."""

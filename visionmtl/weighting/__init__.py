@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from visionmtl.weighting.base import LossWeighting
+from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
 from visionmtl.weighting.constant import ConstantWeighting
 from visionmtl.weighting.db_mtl import DBMTLLog
 from visionmtl.weighting.dwa import DynamicWeightAverage
@@ -28,17 +28,3 @@ __all__ = [
     "RandomLossWeighting",
     "UncertaintyWeighting",
 ]
-
-WEIGHTINGS: dict[str, type[LossWeighting]] = {
-    "constant": ConstantWeighting,
-    "uncertainty": UncertaintyWeighting,
-    "dwa": DynamicWeightAverage,
-    "rlw": RandomLossWeighting,
-    "gls": GeometricLoss,
-    "imtl_l": IMTLL,
-    "stch": STCH,
-    "famo": FAMO,
-    "db_mtl": DBMTLLog,
-    "gradnorm": GradNorm,
-}
-"""Name in a config -> class."""

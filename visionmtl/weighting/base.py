@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from visionmtl._registry import Registry
+
 
 class LossWeighting(nn.Module):
     """Turns the losses of T tasks into the scalar that is minimised; what it learns is in its
@@ -78,3 +80,7 @@ class LossWeighting(nn.Module):
         """Called after each epoch with its mean losses (T,), NaN for a task without truth; without
         gradient.
         """
+
+
+WEIGHTINGS: Registry[LossWeighting] = Registry("weighting")
+"""Name in a config -> class; ``num_tasks`` or the names of the ``tasks`` come from the run."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.weighting.base import LossWeighting
+from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
 from visionmtl.weighting.rows import log_losses
 
 
+@WEIGHTINGS.register("db_mtl")
 class DBMTLLog(LossWeighting):
     """sum_t log(L_t + 1e-8): weights 1 / L_t, so that the scale of a loss plays no part.
 

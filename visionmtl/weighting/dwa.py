@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.weighting.base import LossWeighting
+from visionmtl._options import Positive
+from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
 from visionmtl.weighting.rows import present_rows
 
 
+@WEIGHTINGS.register("dwa")
 class DynamicWeightAverage(LossWeighting):
     """sum_t w_t L_t with w = P softmax(r / temperature) over the P present tasks; the w_t sum to P.
 
@@ -31,10 +33,8 @@ class DynamicWeightAverage(LossWeighting):
     latest: Tensor
     earlier: Tensor
 
-    def __init__(self, num_tasks: int, *, temperature: float = 2.0) -> None:
+    def __init__(self, num_tasks: int, *, temperature: Positive = 2.0) -> None:
         super().__init__(num_tasks)
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"temperature must be finite and > 0, got {temperature}")
         self.temperature = temperature
         self.register_buffer("latest", torch.full((num_tasks,), math.nan))
         self.register_buffer("earlier", torch.full((num_tasks,), math.nan))

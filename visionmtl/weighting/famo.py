@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.weighting.base import LossWeighting
+from visionmtl._options import NonNegative, Positive
+from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
 from visionmtl.weighting.rows import EPSILON, RowAdam, present_rows, put_rows
 
 
+@WEIGHTINGS.register("famo")
 class FAMO(LossWeighting):
     """c sum_t z_t log(L_t - b_t + 1e-8), z = softmax(xi), 1/c = sum_t z_t / (L_t - b_t + 1e-8); the
     weights sum to 1.
@@ -47,20 +49,17 @@ class FAMO(LossWeighting):
         self,
         num_tasks: int,
         *,
-        min_losses: Sequence[float] | None = None,
-        lr: float = 0.025,
-        weight_decay: float = 1e-3,
+        min_losses: Sequence[NonNegative] | None = None,
+        lr: Positive = 0.025,
+        weight_decay: NonNegative = 1e-3,
         second_forward: bool = True,
     ) -> None:
         super().__init__(num_tasks)
         floors = [0.0] * num_tasks if min_losses is None else min_losses
-        fits = isinstance(floors, Sequence) and len(floors) == num_tasks
-        if not fits or not all(isinstance(b, int | float) and 0 <= b < math.inf for b in floors):
+        if len(floors) != num_tasks:
             raise ValueError(
-                f"min_losses must be one finite number >= 0 for each of {num_tasks} tasks, got {floors}"
+                f"min_losses must be one number for each of {num_tasks} tasks, got {list(floors)}"
             )
-        if not 0 <= weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be finite and >= 0, got {weight_decay}")
         self.weight_decay = weight_decay
         self.needs_second_forward = second_forward
         self.adam = RowAdam(num_tasks, lr)

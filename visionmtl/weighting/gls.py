@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.weighting.base import LossWeighting
+from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
 from visionmtl.weighting.rows import log_losses
 
 
+@WEIGHTINGS.register("gls")
 class GeometricLoss(LossWeighting):
     """prod_t L_t^(1/P) over the P present tasks: weights of the mean over P L_t.
 

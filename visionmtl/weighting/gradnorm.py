@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.weighting.base import LossWeighting
+from visionmtl._options import NonNegative, Positive
+from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
 from visionmtl.weighting.rows import EPSILON, RowAdam, present_rows, put_rows
 
 _SMALLEST = 1e-4
 """Lowest weight after a step, before the weights are scaled to their sum."""
 
 
+@WEIGHTINGS.register("gradnorm")
 class GradNorm(LossWeighting):
     """sum_t w_t L_t, where Adam moves w down the slope of sum_t |G_t - mean(G) r_t^alpha|; the w_t
     sum to T.
@@ -40,10 +42,8 @@ class GradNorm(LossWeighting):
     weights: Tensor
     first_losses: Tensor
 
-    def __init__(self, num_tasks: int, *, alpha: float = 1.5, lr: float = 0.025) -> None:
+    def __init__(self, num_tasks: int, *, alpha: NonNegative = 1.5, lr: Positive = 0.025) -> None:
         super().__init__(num_tasks)
-        if not 0 <= alpha < math.inf:
-            raise ValueError(f"alpha must be finite and >= 0, got {alpha}")
         self.alpha = alpha
         self.adam = RowAdam(num_tasks, lr)
         self.register_buffer("weights", torch.ones(num_tasks))

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from visionmtl.weighting.base import LossWeighting
+from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
 from visionmtl.weighting.rows import present_rows
 
 
+@WEIGHTINGS.register("imtl_l")
 class IMTLL(LossWeighting):
     """sum_t exp(s_t) L_t - s_t with learnt scales s_t, 0 at the start.
 

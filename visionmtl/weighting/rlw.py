@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.weighting.base import LossWeighting
+from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
 from visionmtl.weighting.rows import present_rows
 
 
+@WEIGHTINGS.register("rlw")
 class RandomLossWeighting(LossWeighting):
     """sum_t w_t L_t with w = softmax(z) and new z_t ~ N(0, 1) in each step, one per present task.
 

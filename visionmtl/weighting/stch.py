@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionmtl.weighting.base import LossWeighting
+from visionmtl._options import Count, Positive
+from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
 from visionmtl.weighting.rows import log_losses
 
 
+@WEIGHTINGS.register("stch")
 class STCH(LossWeighting):
     """P mu log sum_t exp(log(L_t / z_t) / mu) over the P present tasks: a smooth maximum of the
     relative losses.
@@ -35,12 +37,8 @@ class STCH(LossWeighting):
     epochs: Tensor
     reference: Tensor
 
-    def __init__(self, num_tasks: int, *, mu: float = 1.0, warmup_epochs: int = 5) -> None:
+    def __init__(self, num_tasks: int, *, mu: Positive = 1.0, warmup_epochs: Count = 5) -> None:
         super().__init__(num_tasks)
-        if not 0 < mu < math.inf:
-            raise ValueError(f"mu must be finite and > 0, got {mu}")
-        if warmup_epochs < 1:
-            raise ValueError(f"warmup_epochs must be at least 1, got {warmup_epochs}")
         self.mu, self.warmup_epochs = mu, warmup_epochs
         self.register_buffer("epochs", torch.zeros((), dtype=torch.long))
         self.register_buffer("reference", torch.full((num_tasks,), math.nan))

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from visionmtl.weighting.base import LossWeighting
+from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
 from visionmtl.weighting.rows import present_rows
 
 
+@WEIGHTINGS.register("uncertainty")
 class UncertaintyWeighting(LossWeighting):
     """sum_t exp(-s_t) L_t + s_t / 2 with learnt log-variances s_t = log sigma_t^2, 0 at the start.
 

@@ -8,7 +8,6 @@ from typing import Any
 from visionmtl.config.data import RoomsSource, sources
 from visionmtl.config.schema import Config
 from visionmtl.models.multitask import MultiTaskModel
-from visionmtl.tasks import TASKS
 
 
 def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any]) -> str:
@@ -16,15 +15,14 @@ def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any])
     it.
     """
     tasks = [
-        f"- **{spec.name}** ({spec.kind})" + (f": {', '.join(spec.classes)}" if spec.classes else "")
-        + (f": 0 to {spec.max_depth:g} m" if spec.kind == "depth" else "")
-        + (f": 0 to {spec.max_disparity:g}" if spec.kind == "disparity" else "")
+        f"- **{spec.name}** ({spec.kind.name}): {', '.join(spec.classes) or spec.kind.describe()}"
         for spec in model.tasks
-    ]  # fmt: skip
+    ]
+    tasks = [line.removesuffix(": ") for line in tasks]
     rows = [
         f"| {spec.name} | {key} | {_number(record['metrics'][spec.name][key])} |"
         for spec in model.tasks
-        for key in TASKS[spec.kind].metric.higher_is_better_by_key
+        for key in spec.kind.metric.higher_is_better_by_key
     ]
     parts = sources(config.data)
     data = " and ".join(

@@ -25,7 +25,9 @@ def build(
 ) -> MultiTaskModel:
     chosen = [next(spec for spec in specs if spec.name == task) for task in tasks]
     heads = {task: {"channels": 8} for task in tasks}
-    return create_model(backbone, chosen, sharing, decoder, decoder_channels=8, heads=heads)
+    return create_model(
+        backbone, chosen, sharing, decoder, decoder_options={"channels": 8}, heads=heads
+    )
 
 
 def loss_of(prediction: Prediction) -> Tensor:

@@ -10,7 +10,7 @@ TASKS = [TaskSpec.depth(), TaskSpec.normals()]
 
 
 def build(sharing: str = "independent") -> MultiTaskModel:
-    return create_model("test_resnet", TASKS, sharing, decoder_channels=8)
+    return create_model("test_resnet", TASKS, sharing, decoder_options={"channels": 8})
 
 
 def test_no_parameter_is_shared() -> None:

@@ -23,9 +23,8 @@ from visionmtl.balancing import PCGrad
 from visionmtl.balancing.backward import Balance, Scope
 from visionmtl.engine.finite import FiniteCheck
 from visionmtl.engine.step import StepParts, prepare, step_gradients
-from visionmtl.losses import Criterion
+from visionmtl.losses import Criterion, build_loss
 from visionmtl.models.factory import create_model
-from visionmtl.tasks import build_loss
 from visionmtl.types import Batch, DenseTargets, Targets, TaskSpec
 from visionmtl.weighting import ConstantWeighting
 
@@ -60,7 +59,7 @@ class Workload:
             features=self.model.features,
             predict=self.model.predict,
             criterion=self.criterion,
-            weighting=ConstantWeighting(len(TASKS)).to(device),
+            weighting=ConstantWeighting([spec.name for spec in TASKS]).to(device),
             balance=None,
             finite=FiniteCheck(names, device, immediate=False),
             device=device,

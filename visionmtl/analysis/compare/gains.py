@@ -13,7 +13,6 @@ from visionmtl.analysis.compare.groups import Group
 from visionmtl.analysis.compare.spread import Spread
 from visionmtl.engine.logging import json_safe
 from visionmtl.metrics.multitask import delta_m
-from visionmtl.tasks import TASKS
 from visionmtl.types import TaskSpec
 
 CONVENTIONS = {"A": True, "B": False}
@@ -144,7 +143,7 @@ def _metrics(group: Group) -> dict[str, dict[str, Spread]]:
     return {
         spec.name: {
             key: Spread.of([run.results[spec.name][key] for run in group.runs])
-            for key in TASKS[spec.kind].metric.higher_is_better_by_key
+            for key in spec.kind.metric.higher_is_better_by_key
         }
         for spec in group.tasks
     }
@@ -163,5 +162,5 @@ def _size(tasks: Sequence[TaskSpec], convention: str) -> int:
     return (
         len(tasks)
         if convention == "A"
-        else sum(len(TASKS[spec.kind].metric.delta_m_keys) for spec in tasks)
+        else sum(len(spec.kind.metric.delta_m_keys) for spec in tasks)
     )

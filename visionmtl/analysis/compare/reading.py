@@ -13,7 +13,6 @@ from visionmtl._files import read_json
 from visionmtl.config.load import load_config
 from visionmtl.config.schema import Config
 from visionmtl.engine.logging import read_metrics
-from visionmtl.tasks import TASKS
 from visionmtl.types import TaskSpec
 
 
@@ -91,7 +90,7 @@ def _model(path: Path) -> tuple[dict[str, Any], list[TaskSpec], dict[str, Any]]:
 def _values(folder: Path, evaluation: Mapping[str, Any], spec: TaskSpec) -> dict[str, float]:
     """The values that are reported for a task; JSON has null for nan."""
     values = evaluation.get(spec.name, {})
-    keys = list(TASKS[spec.kind].metric.higher_is_better_by_key)
+    keys = list(spec.kind.metric.higher_is_better_by_key)
     if missing := [key for key in keys if key not in values]:
         raise ValueError(
             f"{folder}: the last evaluation in its metrics.jsonl has no {spec.name}.{missing[0]}"

@@ -14,7 +14,6 @@ from rich.markup import escape
 from visionmtl.analysis.compare.gains import CONVENTIONS, Comparison
 from visionmtl.analysis.compare.groups import Group
 from visionmtl.analysis.compare.spread import Spread
-from visionmtl.tasks import TASKS
 from visionmtl.types import TaskSpec
 
 ARROWS = {True: "↑", False: "↓"}
@@ -103,7 +102,7 @@ def _marked(row: list[str]) -> list[str]:
 def _results(comparison: Comparison) -> Table:
     header = ["", "seeds"]
     for spec in comparison.tasks:
-        metric = TASKS[spec.kind].metric
+        metric = spec.kind.metric
         header.append(
             f"{spec.name} {metric.headline} {ARROWS[metric.higher_is_better_by_key[metric.headline]]}"
         )
@@ -114,7 +113,7 @@ def _results(comparison: Comparison) -> Table:
     for group in comparison.groups:
         values = comparison.metrics[group.name]
         mains = [
-            values[spec.name][TASKS[spec.kind].metric.headline].significant()
+            values[spec.name][spec.kind.metric.headline].significant()
             if spec.name in values
             else ""
             for spec in comparison.tasks
@@ -125,7 +124,7 @@ def _results(comparison: Comparison) -> Table:
 
 
 def _metrics(comparison: Comparison, spec: TaskSpec) -> Table:
-    metric = TASKS[spec.kind].metric
+    metric = spec.kind.metric
     keys = list(dict.fromkeys((metric.headline, *metric.delta_m_keys)))
     header = ["", *(f"{key} {ARROWS[metric.higher_is_better_by_key[key]]}" for key in keys)]
     rows = [

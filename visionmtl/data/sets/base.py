@@ -137,7 +137,7 @@ class PackedDataset:
         height, width = image.shape[:2]
         targets: dict[str, Target] = {}
         for spec in self.tasks:
-            if spec.kind == "detection":
+            if spec.kind.name == "detection":
                 target = self.read_boxes(spec.name, sample_id, (width, height))
             else:
                 target = self.read_target(spec.name, sample_id)

@@ -55,7 +55,7 @@ class Coco(PackedDataset):
         self.dropped_boxes: dict[str, int] = {}
         for spec in self.tasks:
             path = self.needs()[spec.name]
-            if spec.kind == "detection":
+            if spec.kind.name == "detection":
                 self._boxes = CocoBoxes(path, spec.classes)
                 self.dropped_boxes = dict(self._boxes.dropped)
                 listed = self._boxes.ids

@@ -67,15 +67,15 @@ def _warp_dense(
     view.
     """
     valid = target.valid.reshape(-1)[index] & inside
-    whole = _thickened(target.value, view) if task.kind == "edge" else target.value
+    whole = _thickened(target.value, view) if task.kind.name == "edge" else target.value
     value = whole.reshape(-1, *whole.shape[2:]).take(index, axis=0)
-    if task.kind == "depth" and view.zoom != 1:
+    if task.kind.name == "depth" and view.zoom != 1:
         value /= view.zoom
-        valid &= value <= task.max_depth
-    if task.kind == "disparity" and view.zoom != 1:
+        valid &= value <= task.kind.max_value
+    if task.kind.name == "disparity" and view.zoom != 1:
         value *= view.zoom
-        valid &= value <= task.max_disparity
-    if task.kind == "normals":
+        valid &= value <= task.kind.max_value
+    if task.kind.name == "normals":
         turn = np.diag([1.0, 1.0, view.zoom])
         turn[:2, :2] = view.rays
         value = (value.reshape(-1, 3) @ turn.T.astype(value.dtype)).reshape(value.shape)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from visionmtl.models.decoders.base import Decoder
+from visionmtl.models.decoders.base import DECODERS, Decoder
 from visionmtl.models.decoders.bifpn import BiFPN
 from visionmtl.models.decoders.fpn import FPN
-
-DECODERS: dict[str, type[FPN] | type[BiFPN]] = {"fpn": FPN, "bifpn": BiFPN}
 
 __all__ = ["DECODERS", "FPN", "BiFPN", "Decoder"]

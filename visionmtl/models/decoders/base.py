@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from visionmtl._registry import Registry
 from visionmtl.types import Pyramid
 
 
@@ -32,3 +33,7 @@ class Decoder(nn.Module):
     def inputs_reaching(self, levels: Sequence[int]) -> list[int]:
         """Which input maps (0 is c2) the output maps ``levels`` depend on."""
         return [0, 1, 2, 3]
+
+
+DECODERS: Registry[Decoder] = Registry("decoder")
+"""Name in a config -> class; ``in_channels`` comes from the backbone."""

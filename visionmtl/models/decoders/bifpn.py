@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visionmtl.models.decoders.base import Decoder
+from visionmtl._options import Count, Width
+from visionmtl.models.decoders.base import DECODERS, Decoder
 from visionmtl.models.layers import SeparableConv, resize_to
 from visionmtl.types import Pyramid
 
@@ -51,6 +52,7 @@ class BiFPNLayer(nn.Module):
         return [o2, o3, o4, o5]
 
 
+@DECODERS.register("bifpn")
 class BiFPN(Decoder):
     """Weighted bidirectional pyramid (Tan et al. 2020, EfficientDet, section 3), here from stride 4
     to 32.
@@ -66,7 +68,9 @@ class BiFPN(Decoder):
         num_layers: how often the two passes repeat.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 96, num_layers: int = 2) -> None:
+    def __init__(
+        self, in_channels: Sequence[int], *, channels: Width = 96, num_layers: Count = 2
+    ) -> None:
         super().__init__(channels)
         self.lateral = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, channels, 1, bias=False), nn.BatchNorm2d(channels))

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from visionmtl.models.decoders.base import Decoder
+from visionmtl._options import Width
+from visionmtl.models.decoders.base import DECODERS, Decoder
 from visionmtl.models.layers import resize_to
 from visionmtl.types import Pyramid
 
 
+@DECODERS.register("fpn")
 class FPN(Decoder):
     """Top-down pathway with lateral connections (Lin et al. 2017, section 3, figure 3).
 
@@ -19,7 +21,7 @@ class FPN(Decoder):
         channels: width of p2..p5.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 96) -> None:
+    def __init__(self, in_channels: Sequence[int], *, channels: Width = 96) -> None:
         super().__init__(channels)
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, kernel_size=1) for c in in_channels)
         self.output = nn.ModuleList(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visionmtl._registry import Registry
 from visionmtl.models.layers import ConvBNReLU, resize_to
-from visionmtl.types import Prediction, Pyramid, TaskSpec
+from visionmtl.types import Prediction, Pyramid
 
 
 class Head(nn.Module):
@@ -18,21 +19,20 @@ class Head(nn.Module):
 
     Attributes:
         levels: which of p2..p5 (0 is p2) the head reads.
+        kinds: names of the kinds of task that it is for.
     """
 
-    levels: tuple[int, ...] = (0, 1, 2, 3)
-
-    @classmethod
-    def build(
-        cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64
-    ) -> Self:
-        """Make the head of a task on a pyramid of width ``in_channels``; ``channels`` is the head's
-        own width.
-        """
-        raise NotImplementedError
+    levels: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
+    kinds: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> Prediction:
         raise NotImplementedError
+
+
+HEADS: Registry[Head] = Registry("head")
+"""Name in a config -> class. ``in_channels`` and ``strides`` come from the decoder, ``num_classes``,
+``max_depth`` and the like from the task.
+"""
 
 
 def check_strides(head: str, strides: Sequence[int], needed: Sequence[int]) -> None:
@@ -64,7 +64,7 @@ class DenseHead(Head):
     """
 
     def __init__(
-        self, in_channels: int, strides: Sequence[int], out_channels: int, channels: int = 64
+        self, in_channels: int, strides: Sequence[int], out_channels: int, *, channels: int = 64
     ) -> None:
         super().__init__()
         check_strides(type(self).__name__, strides, [4, 8, 16, 32])

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from visionmtl.models.heads.base import Head, check_strides
-from visionmtl.types import DetectionOutput, Detections, Pyramid, TaskSpec
+from visionmtl._options import Count
+from visionmtl.models.heads.base import HEADS, Head, check_strides
+from visionmtl.types import DetectionOutput, Detections, Pyramid
 
 STRIDES = (8, 16, 32, 64)
 """Of p3, p4, p5 and p6, the levels that the head answers on."""
 
 
+@HEADS.register("fcos")
 class DetectionHead(Head):
     """FCOS (Tian et al. 2019, section 3; improvements of the 2020 version) on p3..p5 and a p6 of
     its own.
@@ -35,14 +37,16 @@ class DetectionHead(Head):
     """
 
     levels = (1, 2, 3)
+    kinds: ClassVar[tuple[str, ...]] = ("detection",)
 
     def __init__(
         self,
         in_channels: int,
         strides: Sequence[int],
         num_classes: int,
-        channels: int = 64,
-        num_convs: int = 2,
+        *,
+        channels: Count = 64,
+        num_convs: Count = 2,
     ) -> None:
         super().__init__()
         check_strides(type(self).__name__, strides, [4, 8, 16, 32])
@@ -63,17 +67,6 @@ class DetectionHead(Head):
         )  # RetinaNet's prior, section 4.1
         assert self.distances.bias is not None
         nn.init.constant_(self.distances.bias, 2.0)  # boxes start about four strides wide
-
-    @classmethod
-    def build(
-        cls,
-        spec: TaskSpec,
-        in_channels: int,
-        strides: Sequence[int],
-        channels: int = 64,
-        num_convs: int = 2,
-    ) -> Self:
-        return cls(in_channels, strides, spec.num_classes, channels, num_convs)
 
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> DetectionOutput:
         _, p3, p4, p5 = pyramid

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar
 
 from torch import Tensor
 
-from visionmtl.models.heads.base import DenseHead
-from visionmtl.types import Pyramid, TaskSpec
+from visionmtl._options import Count
+from visionmtl.models.heads.base import HEADS, DenseHead
+from visionmtl.types import Pyramid
 
 
+@HEADS.register("semseg")
 class SemSegHead(DenseHead):
     """Class logits (B, K, H, W)."""
 
-    @classmethod
-    def build(
-        cls, spec: TaskSpec, in_channels: int, strides: Sequence[int], channels: int = 64
-    ) -> Self:
-        return cls(in_channels, strides, spec.num_classes, channels)
+    kinds: ClassVar[tuple[str, ...]] = ("semseg",)
+
+    def __init__(
+        self, in_channels: int, strides: Sequence[int], num_classes: int, *, channels: Count = 64
+    ) -> None:
+        super().__init__(in_channels, strides, num_classes, channels=channels)
 
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> Tensor:
         return self.logits(pyramid, size)

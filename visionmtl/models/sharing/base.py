@@ -8,6 +8,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
+from visionmtl._registry import Registry
 from visionmtl.models.backbone import Backbone
 from visionmtl.models.decoders import Decoder
 from visionmtl.types import Pyramid
@@ -63,6 +64,10 @@ class Sharing(nn.Module):
         """All backbones, for the optimiser's parameter groups and the pixel statistics."""
         raise NotImplementedError
 
+    def decoder_of(self, task: str) -> Decoder:
+        """The decoder whose maps the head of ``task`` reads."""
+        raise NotImplementedError
+
     def unit_parameters(self) -> list[nn.Parameter]:
         """The parameters of the units between the trunks, which may have a learning rate of their
         own.
@@ -93,6 +98,10 @@ class Sharing(nn.Module):
         return [p for p in self.parameters() if reached[id(p)] >= 2]
 
 
+SHARING: Registry[Sharing] = Registry("sharing scheme")
+"""Name in a config -> class; ``build`` makes it from ``levels`` and makers of its parts."""
+
+
 class TrunkPerTask(Sharing):
     """Base of the schemes with one backbone and one decoder per task; their trunks have the same
     names in each.
@@ -118,6 +127,9 @@ class TrunkPerTask(Sharing):
         modules.
         """
         return "-", []
+
+    def decoder_of(self, task: str) -> Decoder:
+        return self.trunk(task)[1]
 
     def trunk(self, task: str) -> tuple[Backbone, Decoder]:
         trunk = self.trunks[task]

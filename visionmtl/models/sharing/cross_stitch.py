@@ -8,7 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from visionmtl.models.sharing.base import MakeBackbone, MakeDecoder
+from visionmtl._options import Fraction
+from visionmtl.models.sharing.base import SHARING, MakeBackbone, MakeDecoder
 from visionmtl.models.sharing.stitched import StitchedTrunks, Unit
 
 
@@ -54,6 +55,7 @@ def _weighted_sum(weights: Tensor, features: Sequence[Tensor]) -> Tensor:
     return total
 
 
+@SHARING.register("cross_stitch")
 class CrossStitch(StitchedTrunks):
     """One trunk per task; after each stage learned, channel-wise sums of the features of all tasks.
 
@@ -69,7 +71,7 @@ class CrossStitch(StitchedTrunks):
         make_backbone: MakeBackbone,
         make_decoder: MakeDecoder,
         *,
-        alpha: float = 0.9,
+        alpha: Fraction = 0.9,
     ) -> Self:
         """``alpha``: weight of a task's own features at the start, 0..1; the others share the rest
         evenly.

@@ -9,10 +9,17 @@ from torch import Tensor, nn
 
 from visionmtl.models.backbone import Backbone
 from visionmtl.models.decoders import Decoder
-from visionmtl.models.sharing.base import MakeBackbone, MakeDecoder, Sharing, parameters_reaching
+from visionmtl.models.sharing.base import (
+    SHARING,
+    MakeBackbone,
+    MakeDecoder,
+    Sharing,
+    parameters_reaching,
+)
 from visionmtl.types import Pyramid
 
 
+@SHARING.register("hard")
 class HardSharing(Sharing):
     """One backbone and one decoder for all tasks; only the heads are private (Caruana 1997)."""
 
@@ -43,6 +50,9 @@ class HardSharing(Sharing):
     @property
     def backbones(self) -> list[Backbone]:
         return [self.backbone]
+
+    def decoder_of(self, task: str) -> Decoder:
+        return self.decoder
 
     def trunk(self, task: str) -> tuple[Backbone, Decoder]:
         return (self.backbone, self.decoder) if len(self.levels) == 1 else super().trunk(task)

@@ -8,6 +8,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from visionmtl.models.sharing.base import (
+    SHARING,
     MakeBackbone,
     MakeDecoder,
     TrunkPerTask,
@@ -17,6 +18,7 @@ from visionmtl.models.sharing.base import (
 from visionmtl.types import Pyramid
 
 
+@SHARING.register("independent")
 class IndependentSharing(TrunkPerTask):
     """One backbone and one decoder per task; no parameter is shared."""
 

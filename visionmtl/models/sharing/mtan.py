@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from visionmtl.models.backbone import Backbone, StagedBackbone
 from visionmtl.models.decoders import Decoder
 from visionmtl.models.layers import ConvBNReLU
-from visionmtl.models.sharing.base import MakeBackbone, MakeDecoder, Sharing, require_stages
+from visionmtl.models.sharing.base import (
+    SHARING,
+    MakeBackbone,
+    MakeDecoder,
+    Sharing,
+    require_stages,
+)
 from visionmtl.types import Pyramid
 
 
@@ -33,6 +39,7 @@ class Attention(nn.Sequential):
         )
 
 
+@SHARING.register("mtan")
 class MTAN(Sharing):
     """One backbone for all tasks; per task, attention masks on its stages and a decoder.
 
@@ -123,12 +130,12 @@ class MTAN(Sharing):
             *self.backbone.parameters_reaching(range(n)),
             *self.refine[: n - 1].parameters(),
             *self._attention(task)[:n].parameters(),
-            *self._decoder(task).parameters_reaching(self.levels[task]),
+            *self.decoder_of(task).parameters_reaching(self.levels[task]),
         ]
 
     def _num_stages(self, task: str) -> int:
         """How many stages the decoder needs; the last one's attention depends on all before it."""
-        return max(self._decoder(task).inputs_reaching(self.levels[task])) + 1
+        return max(self.decoder_of(task).inputs_reaching(self.levels[task])) + 1
 
     def attached(self, stage: int) -> tuple[str, list[nn.Module]]:
         refining = [self.refine[stage - 1]] if stage else []
@@ -144,7 +151,7 @@ class MTAN(Sharing):
         assert isinstance(attention, nn.ModuleList)
         return attention
 
-    def _decoder(self, task: str) -> Decoder:
+    def decoder_of(self, task: str) -> Decoder:
         decoder = self.decoders[task]
         assert isinstance(decoder, Decoder)
         return decoder

@@ -9,7 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from visionmtl.models.sharing.base import MakeBackbone, MakeDecoder
+from visionmtl._options import Fraction
+from visionmtl.models.sharing.base import SHARING, MakeBackbone, MakeDecoder
 from visionmtl.models.sharing.stitched import StitchedTrunks, Unit
 
 
@@ -39,6 +40,7 @@ class NDDRUnit(Unit):
         return list(self.reduce[task].parameters())
 
 
+@SHARING.register("nddr")
 class NDDR(StitchedTrunks):
     """One trunk per task; after each stage every task draws its features from those of all tasks.
 
@@ -55,7 +57,7 @@ class NDDR(StitchedTrunks):
         make_backbone: MakeBackbone,
         make_decoder: MakeDecoder,
         *,
-        alpha: float = 1.0,
+        alpha: Fraction = 1.0,
     ) -> Self:
         """``alpha``: weight of a task's own features at the start, 0..1 (the paper's best is 0.9).
 

@@ -71,7 +71,7 @@ class StitchedTrunks(TrunkPerTask):
         """Make the trunks, and a unit per stage from the initial mixing (T, T) and the channels of
         the stage.
         """
-        mixing = initial_mixing(len(levels), alpha, sharing)
+        mixing = initial_mixing(len(levels), alpha)
         backbones, decoders = make_trunks(levels, make_backbone, make_decoder)
         units = [make_unit(mixing, channels) for channels in stage_channels(backbones, sharing)]
         return cls(backbones, decoders, levels, units)
@@ -135,15 +135,10 @@ def stage_channels(backbones: Mapping[str, Backbone], sharing: str) -> list[int]
     return backbone.channels
 
 
-def initial_mixing(num_tasks: int, alpha: float, sharing: str) -> Tensor:
+def initial_mixing(num_tasks: int, alpha: float) -> Tensor:
     """(T, T), rows sum to 1: ``alpha`` of a task's own features and as much of each other task's; T
     = 1: 1.
-
-    Raises:
-        ValueError: ``alpha`` is not between 0 and 1.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"sharing {sharing}: alpha must be between 0 and 1, got {alpha}")
     if num_tasks == 1:
         return torch.ones(1, 1)
     return torch.full((num_tasks, num_tasks), (1 - alpha) / (num_tasks - 1)).fill_diagonal_(alpha)
