@@ -25,7 +25,8 @@ from visionmtl.models.backbone import Backbone, create_backbone
 from visionmtl.models.decoders import Decoder
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.models.sharing import SHARING
-from visionmtl.types import Batch, DenseTargets, Pyramid, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import Batch, DenseTargets, Pyramid
 from visionmtl.weighting import WEIGHTINGS
 
 TASKS = [TaskSpec.semseg(["a", "b", "c"]), TaskSpec.depth(), TaskSpec.normals()]

@@ -104,7 +104,7 @@ def create_model(
         maps = trunk.decoder_of(spec.name)
         given = {"in_channels": maps.channels, "strides": maps.strides, **spec.kind.facts()}
         made_heads[spec.name] = HEADS.make(head, given, options)
-    config = {
+    config: dict[str, Any] = {
         "backbone": backbone,
         "tasks": [spec.to_dict() for spec in tasks],
         "sharing": sharing,
