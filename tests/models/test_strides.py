@@ -35,9 +35,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("sharing", ["hard", "independent", "cross_stitch", "nddr", "mtan"])
 @pytest.mark.parametrize("size", [(64, 128), (33, 100), (1, 1)])
-def test_dense_predictions_have_the_size_of_the_image(
-    sharing: str, size: tuple[int, int]
-) -> None:
+def test_dense_predictions_have_the_size_of_the_image(sharing: str, size: tuple[int, int]) -> None:
     tasks = [TaskSpec.depth(), TaskSpec.semseg(["a", "b"])]
     model = create_model("test_resnet", tasks, sharing, "coarse").eval()
     assert model.multiple == 64

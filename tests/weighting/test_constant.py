@@ -39,7 +39,10 @@ def test_weights_are_in_the_state() -> None:
         ({"depth": math.inf}, r"^ConstantWeighting: weights.depth: must be finite, got inf$"),
         (dict.fromkeys(THREE, 0.0), r"^weights: one must be positive, got \{'semseg': 0.0, "),
         ({"edge": 1.0}, r"^weights: unknown tasks \['edge'\]; the run has \['semseg', "),
-        ([1.0, 2.0, 3.0], r"^ConstantWeighting: weights: must be a mapping, got \[1.0, 2.0, 3.0\]$"),
+        (
+            [1.0, 2.0, 3.0],
+            r"^ConstantWeighting: weights: must be a mapping, got \[1.0, 2.0, 3.0\]$",
+        ),
     ],
 )
 def test_bad_weights(weights: Any, message: str) -> None:

@@ -41,9 +41,7 @@ def test_norms_become_equal_where_losses_fall_together() -> None:
     for step in range(400):
         weighting.observe_gramian(gramian_of(*norms.tolist()), torch.ones(3) * 0.99**step, ALL)
     assert rows(weighting).sum().item() == pytest.approx(3)
-    torch.testing.assert_close(
-        rows(weighting) * norms, torch.full((3,), 12 / 7), rtol=0.05, atol=0
-    )
+    torch.testing.assert_close(rows(weighting) * norms, torch.full((3,), 12 / 7), rtol=0.05, atol=0)
 
 
 def test_the_slow_task_gets_the_larger_gradient() -> None:

@@ -11,10 +11,9 @@ from visionmtl.losses.reduction import count_valid
 
 
 class TaskLoss(nn.Module):
-    """``(prediction, targets) -> scalar``: a sum of terms "numerator over count", with counts of
-    the targets alone.
+    """``(prediction, targets) -> scalar``: a sum of terms "numerator over count".
 
-    So a batch can come in parts, as micro-batches or on several processes: where each part divides
+    The counts are of the targets alone. So a batch can come in parts, as micro-batches or on several processes: where each part divides
     by the counts of the whole batch, which are the sums of the parts' own, the losses of the parts
     add up to the loss of the whole batch. Losses with terms of another form say how they differ.
 
@@ -27,9 +26,7 @@ class TaskLoss(nn.Module):
     kinds: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self, targets: Any, size: tuple[int, int]) -> Any:
-        """The targets of a batch of images (H, W) in the form that ``counts`` and ``forward``
-        take.
-        """
+        """The targets of images (H, W) in the form that ``counts`` and ``forward`` take."""
         return targets
 
     def counts(self, targets: Any) -> Tensor:

@@ -258,9 +258,7 @@ def test_state_dict_round_trip(scheme: type[StitchedTrunks], image: torch.Tensor
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan"), float("inf")])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_alpha_out_of_range(scheme: type[TrunkPerTask], alpha: float) -> None:
-    with pytest.raises(
-        ValueError, match=rf"^{scheme.__name__}: alpha: must be .*, got {alpha}$"
-    ):
+    with pytest.raises(ValueError, match=rf"^{scheme.__name__}: alpha: must be .*, got {alpha}$"):
         build(scheme, alpha=alpha)
 
 

@@ -99,9 +99,7 @@ def _probe(backbone: Backbone) -> None:
     """
     height, width = _PROBE
     pyramid = _forward(backbone, torch.zeros(1, 3, height, width))
-    sizes = []
-    for c in pyramid:
-        sizes.append(tuple(c.shape[-2:]) if isinstance(c, Tensor) else type(c).__name__)
+    sizes = [_size(c) for c in pyramid]
     expected = [(height // stride, width // stride) for stride in backbone.strides]
     if sizes != expected:
         gives = f"gives maps of {sizes} on a {height} x {width} image, needed are {expected}"
@@ -124,6 +122,13 @@ def _forward(backbone: Backbone, image: Tensor) -> Pyramid:
     finally:
         backbone.train(training)
     return pyramid
+
+
+def _size(c: Any) -> tuple[int, ...] | str:
+    """(h, w) of a map; of what is no map, its type."""
+    if isinstance(c, Tensor):
+        return tuple(c.shape[-2:])
+    return type(c).__name__
 
 
 def _unread(backbone: Backbone, x: Tensor) -> frozenset[str]:
