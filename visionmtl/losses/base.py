@@ -13,9 +13,10 @@ from visionmtl.losses.reduction import count_valid
 class TaskLoss(nn.Module):
     """``(prediction, targets) -> scalar``: a sum of terms "numerator over count".
 
-    The counts are of the targets alone. So a batch can come in parts, as micro-batches or on several processes: where each part divides
-    by the counts of the whole batch, which are the sums of the parts' own, the losses of the parts
-    add up to the loss of the whole batch. Losses with terms of another form say how they differ.
+    The counts are of the targets alone. So a batch can come in parts, as micro-batches or on
+    several processes: where each part divides by the counts of the whole batch, which are the sums
+    of the parts' own, the losses of the parts add up to the loss of the whole batch. Losses with
+    terms of another form say how they differ.
 
     Attributes:
         num_counts: n, how many counts the loss has.

@@ -40,8 +40,9 @@ class DepthL1Loss(TaskLoss):
 class BerHuLoss(TaskLoss):
     """Reverse Huber: |e| up to c, (e^2 + c^2) / 2c beyond, with c = ``threshold`` * max |e|.
 
-    The largest error is that of the batch. Laina et al., 2016, https://arxiv.org/abs/1606.00373, equation 1. No gradient flows through c.
-    Each part of a batch that comes in parts has a c of its own; the mean runs over the whole.
+    The largest error is that of the batch. Laina et al., 2016, https://arxiv.org/abs/1606.00373,
+    equation 1. No gradient flows through c. Each part of a batch that comes in parts has a c of its
+    own; the mean runs over the whole.
 
     Args:
         threshold: share of the largest error, in (0, 1].
@@ -67,11 +68,11 @@ class BerHuLoss(TaskLoss):
 class SILogLoss(TaskLoss):
     """Scale-invariant log error: alpha * sqrt(mean(d^2) - variance_focus * mean(d)^2).
 
-    The difference d is log p - log g. The term under the root is Eigen et al., 2014, https://arxiv.org/abs/1406.2283, equation 4
-    (there lambda = 0.5). Root and defaults are those of BTS, Lee et al., 2019,
-    https://arxiv.org/abs/1907.10326, and of what followed it. The means run over all valid pixels
-    of the batch. Depths below 1 mm count as 1 mm. A batch that comes in parts has the mean of their
-    losses, weighted by their shares of the valid pixels.
+    The difference d is log p - log g. The term under the root is Eigen et al., 2014,
+    https://arxiv.org/abs/1406.2283, equation 4 (there lambda = 0.5). Root and defaults are those of
+    BTS, Lee et al., 2019, https://arxiv.org/abs/1907.10326, and of what followed it. The means run
+    over all valid pixels of the batch. Depths below 1 mm count as 1 mm. A batch that comes in parts
+    has the mean of their losses, weighted by their shares of the valid pixels.
 
     Args:
         variance_focus: lambda in [0, 1]; 0 is the root mean square log error, 1 ignores a common

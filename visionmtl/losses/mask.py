@@ -20,11 +20,11 @@ OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 class BalancedBCELoss(TaskLoss):
     """Binary cross-entropy, (w * sum over positives + (1 - w) * sum over negatives) / pixels.
 
-    The pixels are the valid ones. By default w is the share of negatives among the valid pixels of the batch, so that positives
-    and negatives weigh the same: Xie and Tu, HED, 2015, https://arxiv.org/abs/1504.06375, equation
-    2, there for each image. So saliency is trained on PASCAL-Context since Maninis et al., 2019,
-    https://arxiv.org/abs/1904.08918. A batch that has only positives, or only negatives, then
-    teaches nothing: its loss is 0.
+    The pixels are the valid ones. By default w is the share of negatives among the valid pixels of
+    the batch, so that positives and negatives weigh the same: Xie and Tu, HED, 2015,
+    https://arxiv.org/abs/1504.06375, equation 2, there for each image. So saliency is trained on
+    PASCAL-Context since Maninis et al., 2019, https://arxiv.org/abs/1904.08918. A batch that has
+    only positives, or only negatives, then teaches nothing: its loss is 0.
 
     Args:
         positive_weight: w in (0, 1); None balances. 0.5 is half the plain cross-entropy.
@@ -49,8 +49,10 @@ class BalancedBCELoss(TaskLoss):
             counts = self.counts(targets)
         positives, negatives = counts
         pixels = positives + negatives
-        weight: Tensor | float = divide(negatives, pixels)
-        if self.positive_weight is not None:
+        weight: Tensor | float
+        if self.positive_weight is None:
+            weight = divide(negatives, pixels)
+        else:
             weight = self.positive_weight
         logits = torch.where(targets.valid, full_precision(prediction).squeeze(1), 0.0)
         positive = targets.value > 0

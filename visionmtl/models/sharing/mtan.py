@@ -26,7 +26,8 @@ from visionmtl.types import Pyramid
 class Attention(nn.Sequential):
     """What a task sees of a stage (B, in_channels, h, w) -> mask (B, channels, h, w) in 0..1.
 
-    That is equation 2. The hidden width, which section 3 leaves open, is a quarter of the stage's (at least 16).
+    That is equation 2. The hidden width, which section 3 leaves open, is a quarter of the stage's
+    (at least 16).
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
