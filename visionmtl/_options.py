@@ -11,21 +11,89 @@ every field is an option.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    create_model,
+)
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Width = Annotated[int, Field(ge=8, le=1024)]
 """Channels of the maps inside a network."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Bounds of two numbers, which a list or a tuple may give."""
+
+    low: float
+    high: float
+
+    def check(self, value: Any) -> Any:
+        """The pair as a tuple.
+
+        Raises:
+            ValueError: what was expected, and what came.
+        """
+        raise NotImplementedError
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+    def _contains(self, value: Any, *types: type) -> bool:
+        """Whether it is two numbers of these types within the bounds."""
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            return False
+        for number in value:
+            if type(number) not in types or not self.low <= number <= self.high:
+                return False
+        return True
+
+
+class Within(_Pair):
+    """Bounds of an ``Interval`` [lo, hi]: low <= lo <= hi <= high."""
+
+    def check(self, value: Any) -> tuple[float, float]:
+        if not self._contains(value, int, float) or value[0] > value[1]:
+            bounds = f"{self.low:g} <= lo <= hi <= {self.high:g}"
+            raise ValueError(f"must be two numbers [lo, hi] with {bounds}, got {shown(value)}")
+        return float(value[0]), float(value[1])
+
+
+class Sides(_Pair):
+    """Bounds of the two sides of a size [height, width]."""
+
+    def check(self, value: Any) -> tuple[int, int]:
+        if not self._contains(value, int):
+            bounds = f"{self.low}..{self.high}"
+            raise ValueError(
+                f"must be two integers [height, width] in {bounds}, got {shown(value)}"
+            )
+        return value[0], value[1]
+
+
+Interval = tuple[float, float]
+"""[lo, hi]; ``Annotated[Interval, Within(0.1, 10)]`` has bounds."""
+
+PictureSize = Annotated[tuple[int, int], Sides(1, 16384)]
+"""[height, width] in pixels."""
 
 C = TypeVar("C", bound=type)
 _EXPECTED = {
@@ -45,7 +113,7 @@ _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 class Options(BaseModel):
-    """The options of one class, checked; unknown names, other types, NaN and infinity are errors."""
+    """The options of one class, checked; unknown names, other types, NaN and inf are errors."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
@@ -57,16 +125,20 @@ def options_model(cls: type) -> type[Options]:
     """The schema of the options of a class."""
     constructor = _constructor(cls)
     hints = get_type_hints(constructor, include_extras=True)
-    fields: dict[str, Any] = {}
+    factories = _default_factories(cls)
+    schema: dict[str, Any] = {}
     base = Options
     for parameter in inspect.signature(constructor).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             base = _FreeOptions
         if _is_option(cls, parameter):
-            required = parameter.default is parameter.empty
-            default = ... if required else parameter.default
-            fields[parameter.name] = (hints.get(parameter.name, Any), default)
-    return create_model(cls.__name__, __base__=base, **fields)
+            default = parameter.default
+            if default is parameter.empty:
+                default = ...
+            if parameter.name in factories:
+                default = Field(default_factory=factories[parameter.name])
+            schema[parameter.name] = (hints.get(parameter.name, Any), default)
+    return create_model(cls.__name__, __base__=base, **schema)
 
 
 def given_names(cls: type) -> list[str]:
@@ -83,10 +155,14 @@ def check_options(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: one line with every option that is wrong, what was expected and what came.
     """
+    model = options_model(cls)
     try:
-        checked = options_model(cls).model_validate(dict(options))
+        checked = model.model_validate(dict(options))
     except ValidationError as error:
         problems = [f"{place(fault)}: {explain(fault)}" for fault in error.errors()]
+        for i, fault in enumerate(error.errors()):
+            if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+                problems[i] += did_you_mean(place(fault), model.model_fields)
         raise ValueError("; ".join(problems)) from None
     return {name: getattr(checked, name) for name in options}
 
@@ -115,6 +191,16 @@ def checking(cls: C) -> C:
     else:
         cls.__init__ = checked  # type: ignore[misc]
     return cls
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What follows an unknown name in a message: the known ones, and the one it resembles."""
+    names = list(known)
+    text = f"; known: {', '.join(names) or 'none'}"
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        text += f"; did you mean {close[0]!r}?"
+    return text
 
 
 def place(fault: ErrorDetails) -> str:
@@ -159,6 +245,16 @@ def _constructor(cls: type) -> Callable[..., Any]:
     build = getattr(cls, "build", None)
     constructor: Callable[..., Any] = cls.__init__ if build is None else build.__func__  # type: ignore[misc]
     return constructor
+
+
+def _default_factories(cls: type) -> dict[str, Callable[[], Any]]:
+    """Of the fields of a dataclass whose defaults are made anew."""
+    factories: dict[str, Callable[[], Any]] = {}
+    if is_dataclass(cls):
+        for field in fields(cls):
+            if field.default_factory is not MISSING:
+                factories[field.name] = field.default_factory
+    return factories
 
 
 def _is_option(cls: type, parameter: inspect.Parameter) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from visionmtl._options import C, check_options, checking, given_names
+from visionmtl._options import C, check_options, checking, did_you_mean, given_names
 
 T = TypeVar("T")
 
@@ -48,9 +47,7 @@ class Registry(Mapping[str, type[T]]):
         """
         if name in self._classes:
             return self._classes[name]
-        close = difflib.get_close_matches(name, self._classes, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown {self.what} {name!r}; known: {', '.join(self)}{hint}")
+        raise ValueError(f"unknown {self.what} {name!r}{did_you_mean(name, self)}")
 
     def names_for(self, kind: str) -> list[str]:
         """The names of the classes that serve a kind of task, those with it in ``kinds``."""

@@ -20,11 +20,11 @@ from visionmtl.config.sections import (
 
 
 def _step(value: dict[str, Any]) -> dict[str, Any]:
-    from visionmtl.data.transforms.steps import (
-        parse_step,
+    from visionmtl.data.transforms.base import (
+        build_augmentation,
     )  # it needs NumPy, which a config without steps does not
 
-    parse_step(value)
+    build_augmentation(value)
     return value
 
 

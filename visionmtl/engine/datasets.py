@@ -12,15 +12,15 @@ from typing import Any, Literal
 from visionmtl.config.data import FolderSource, MixtureData, RoomsSource, Source, TransformsConfig
 from visionmtl.config.load import load_config
 from visionmtl.config.schema import Config
+from visionmtl.data.base import DATASETS, identify, title_of
 from visionmtl.data.cache import CachedDataset
 from visionmtl.data.folder import FolderDataset, list_splits
 from visionmtl.data.matched import match_model
 from visionmtl.data.mixture import MixtureDataset, MixtureTransform
 from visionmtl.data.rooms.dataset import RoomsDataset
-from visionmtl.data.sets import PACKINGS, identify, title_of
+from visionmtl.data.sets import PackedDataset
 from visionmtl.data.subset import cut_split, keep_labels, parse_split
 from visionmtl.data.transforms.joint import JointTransform, Transform, build_transform
-from visionmtl.engine.build import build_method
 from visionmtl.types import MultiTaskDataset, TaskSpec
 
 SplitRole = Literal["train", "val"]
@@ -113,16 +113,16 @@ def open_folder(root: Path | str, split: str) -> MultiTaskDataset:
     """
     found = identify(root)
     if found is None:
+        packings = [name for name, cls in DATASETS.items() if issubclass(cls, PackedDataset)]
         raise ValueError(
-            f"{root}: no data set: no dataset.yaml, and none of the packings {', '.join(PACKINGS)}"
+            f"{root}: no data set: no dataset.yaml, and none of the packings {', '.join(packings)}"
         )
     try:
         name = parse_split(split)[0]
     except ValueError as error:
         raise ValueError(f"split {split!r}: {error}") from error
-    return cut_split(
-        FolderDataset(root, name) if found == "folder" else PACKINGS[found](root, name), split
-    )
+    dataset = DATASETS.make(found, {"root": root, "split": name, "tasks": None}, {})
+    return cut_split(dataset, split)
 
 
 def open_source(source: str) -> dict[str, MultiTaskDataset]:
@@ -135,7 +135,7 @@ def open_source(source: str) -> dict[str, MultiTaskDataset]:
         config = load_config(source)
         return {"train": build_dataset(config, "train"), "val": build_dataset(config, "val")}
     found = identify(source)
-    splits = list_splits(source) if found in (None, "folder") else PACKINGS[found].splits
+    splits = getattr(DATASETS.get(found or ""), "splits", None) or list_splits(source)
     if not splits:
         raise ValueError(
             f"{source}: no data set, no folder in it has a folder rgb, and it looks like no known packing"
@@ -181,9 +181,8 @@ def _open(
         if source.cache is not None:
             dataset = CachedDataset(dataset, Path(source.cache))
     else:
-        dataset = build_method(
-            key, PACKINGS[source.type], [source.root, name, tasks], source.options
-        )
+        given = {"root": source.root, "split": name, "tasks": tasks}
+        dataset = DATASETS.make(source.type, given, source.options)
     try:
         dataset = cut_split(dataset, text)
         return keep_labels(dataset, source.labels, seed, used) if split == "train" else dataset
