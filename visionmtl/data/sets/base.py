@@ -19,7 +19,7 @@ import numpy as np
 
 from visionmtl._files import read_json
 from visionmtl.data.coco import positions
-from visionmtl.data.images import read_bytes, read_image
+from visionmtl._images import read_bytes, read_image
 from visionmtl.types import Camera, DenseTarget, Sample, Target, TaskSpec
 
 
@@ -137,7 +137,7 @@ class PackedDataset:
         height, width = image.shape[:2]
         targets: dict[str, Target] = {}
         for spec in self.tasks:
-            if spec.kind.name == "detection":
+            if spec.kind.has_boxes:
                 target = self.read_boxes(spec.name, sample_id, (width, height))
             else:
                 target = self.read_target(spec.name, sample_id)

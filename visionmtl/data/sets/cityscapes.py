@@ -11,8 +11,10 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from visionmtl._files import validated
-from visionmtl.data.images import is_there, read_bytes, read_depth, read_ids
+from visionmtl._images import is_there, read_bytes, read_ids, read_numbers
 from visionmtl.data.sets.base import PackedDataset, facts, labels_from
+from visionmtl.tasks.disparity import Disparity
+from visionmtl.tasks.range import RangeCodec
 from visionmtl.types import BoxTarget, Camera, Target, TaskSpec
 
 MAX_DISPARITY = 128.0
@@ -92,7 +94,8 @@ class Cityscapes(PackedDataset):
         if not is_there(path):
             return None
         if task == "disparity":
-            return read_depth(path, scale=1 / 256, max_depth=MAX_DISPARITY, offset=-1)
+            codes = read_numbers(path).astype(np.int32) - 1  # 0 is no measurement
+            return RangeCodec(Disparity(MAX_DISPARITY), scale=1 / 256).decode(codes)
         return labels_from(read_ids(path), np.array(facts("cityscapes")["train_ids"]), path)
 
     def read_boxes(self, task: str, sample_id: str, size: tuple[int, int]) -> BoxTarget | None:

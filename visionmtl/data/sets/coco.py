@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from visionmtl._files import validated
 from visionmtl.data.coco import Category, CocoBoxes, class_ids, positions
-from visionmtl.data.images import is_there, read_bytes, read_image
+from visionmtl._images import is_there, read_bytes, read_image
 from visionmtl.data.sets.base import PackedDataset, facts, labels_from
 from visionmtl.types import BoxTarget, DenseTarget, Target, TaskSpec
 
@@ -55,7 +55,7 @@ class Coco(PackedDataset):
         self.dropped_boxes: dict[str, int] = {}
         for spec in self.tasks:
             path = self.needs()[spec.name]
-            if spec.kind.name == "detection":
+            if spec.kind.has_boxes:
                 self._boxes = CocoBoxes(path, spec.classes)
                 self.dropped_boxes = dict(self._boxes.dropped)
                 listed = self._boxes.ids

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionmtl.data.images import is_there, read_ids, read_image
+from visionmtl._images import is_there, read_ids, read_image
 from visionmtl.data.sets.base import (
     PackedDataset,
     check_frame,

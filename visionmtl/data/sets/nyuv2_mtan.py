@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionmtl.data.images import is_there
+from visionmtl._images import is_there
 from visionmtl.data.sets.base import (
     PackedDataset,
     check_frame,

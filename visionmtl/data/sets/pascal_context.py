@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from visionmtl.data.images import is_there, read_image, read_labels
+from visionmtl._images import is_there, read_image
 from visionmtl.data.sets.base import PackedDataset, check_frame, facts, read_id_list, unit_normals
 from visionmtl.data.sets.matlab import read_mat
 from visionmtl.data.sets.voc import read_voc_boxes
 from visionmtl.metrics.thinning import thin
+from visionmtl.tasks.semseg import LabelCodec, SemSeg
 from visionmtl.types import DenseTarget, Target, TaskSpec
 
 FOLDERS = {
@@ -124,7 +125,7 @@ class PascalContext(PackedDataset):
         if not is_there(path):
             return None
         if task == "semseg":
-            return read_labels(path, len(self._facts["classes"]))
+            return LabelCodec(SemSeg(self._facts["classes"])).read(path)
         if task == "human_parts":
             return _human_parts(path, self._facts["person"], self._facts["parts"])
         if task == "saliency":

@@ -15,8 +15,9 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from visionmtl._files import validated
-from visionmtl.data.images import is_there, read_bytes, read_depth, read_ids, read_image
+from visionmtl._images import is_there, read_bytes, read_ids, read_image
 from visionmtl.data.sets.base import PackedDataset, check_frame, facts, labels_from, unit_normals
+from visionmtl.tasks.depth import Depth, DepthCodec
 from visionmtl.types import Camera, Target, TaskSpec
 
 FOLDERS = {"semseg": "segment_semantic", "depth": "depth_zbuffer", "normals": "normal"}
@@ -148,7 +149,8 @@ class Taskonomy(PackedDataset):
                 read_ids(path), np.arange(-1, len(facts("taskonomy")["classes"])), path
             )
         if task == "depth":
-            return read_depth(path, scale=1 / 512, invalid_value=65535, max_depth=self.max_depth)
+            kind = Depth(self.max_depth)
+            return DepthCodec(kind, scale=1 / 512, invalid_value=65535).read(path)
         return unit_normals(read_image(path) * np.float32(2 / 255) - 1, self.normals_frame)
 
     def camera(self, sample_id: str, height: int, width: int) -> Camera | None:
