@@ -129,8 +129,12 @@ def read_ids(path: Path) -> NDArray[np.int32]:
     return ids
 
 
-def read_numbers(path: Path) -> np.ndarray:
+def read_numbers(path: Path, what: str = "numbers") -> np.ndarray:
     """The numbers (H, W) of a 16-bit grey PNG, or of a 16-bit, 32-bit or float TIFF.
+
+    Args:
+        path: the file.
+        what: the numbers are, for messages.
 
     Raises:
         ValueError: unreadable file, not a PNG or TIFF, 8 bits per channel.
@@ -138,7 +142,7 @@ def read_numbers(path: Path) -> np.ndarray:
     image = _load(read_bytes(path), str(path), formats=("PNG", "TIFF"))
     if not image.mode.startswith(("I", "F")):
         raise ValueError(
-            f"{path}: an 8-bit image ({image.mode}), expected 16-bit grey, or 32 bits in a TIFF"
+            f"{path}: an 8-bit image ({image.mode}) cannot hold {what}, expected 16-bit grey"
         )
     return np.asarray(image)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from visionmtl.data.matched import MatchedDataset, match_model
+from visionmtl.tasks import TaskSpec
 from visionmtl.types import (
     BoxTarget,
     Camera,
@@ -13,7 +14,6 @@ from visionmtl.types import (
     MultiTaskDataset,
     Sample,
     Target,
-    TaskSpec,
 )
 
 IDS = np.array([[0, 1, 2, 0]], np.uint8)

@@ -11,7 +11,8 @@ import pytest
 
 from visionmtl.data.mixture import MixtureDataset, MixtureTransform
 from visionmtl.data.transforms.joint import build_transform
-from visionmtl.types import BoxTarget, DenseTarget, MultiTaskDataset, Sample, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import BoxTarget, DenseTarget, MultiTaskDataset, Sample
 
 SEMSEG_A, SEMSEG_B = TaskSpec.semseg(["road", "car"]), TaskSpec.semseg(["car", "tree", "road"])
 BOXES_A, BOXES_B = TaskSpec.detection(["cup"]), TaskSpec.detection(["chair", "cup"])

@@ -197,7 +197,7 @@ def test_float_depth_masks_what_is_no_depth(tmp_path: Path) -> None:
 def test_eight_bit_depth_is_refused(tmp_path: Path, array: np.ndarray) -> None:
     with pytest.raises(
         ValueError,
-        match=r"a\.png: an 8-bit image \(.*\), expected 16-bit grey, or 32 bits in a TIFF$",
+        match=r"a\.png: an 8-bit image \(.*\) cannot hold depth, expected 16-bit grey$",
     ):
         read_depth(png(array, tmp_path / "a.png"), 10.0, 0.001)
 

@@ -27,7 +27,7 @@ from visionmtl.types import DetectionOutput, Detections, Prediction
 
 Size = int | Literal["native"] | None
 Finish = Callable[[Tensor, bool], Tensor]
-"""``TaskResult.finish`` of a kind."""
+"""``DenseKind.finish`` of a kind."""
 
 TILE = 2048
 """One pass takes TILE * TILE pixels; larger images are cut into tiles of at most this side."""

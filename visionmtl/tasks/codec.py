@@ -123,7 +123,7 @@ class ValueCodec(Codec):
         return DenseTarget(value.astype(self.kind.dtype), valid)
 
     def read(self, path: Path) -> DenseTarget:
-        planes = read_numbers(path)
+        planes = read_numbers(path, self.kind.name)
         if not self.kind.shape:
             return self.decode(planes, str(path))
         (channels,) = self.kind.shape

@@ -68,7 +68,7 @@ class RangeCodec(Codec):
         return DenseTarget(np.where(valid, values, 0).astype(np.float32), valid)
 
     def read(self, path: Path) -> DenseTarget:
-        return self.decode(read_numbers(path))
+        return self.decode(read_numbers(path, self.kind.name))
 
 
 class RangeReport(DenseReport):

@@ -18,7 +18,8 @@ import pytest
 
 from visionmtl.data.transforms.joint import PAD_VALUE, JointTransform, build_transform
 from visionmtl.data.transforms.steps import STEPS
-from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample
 
 TASKS = [
     TaskSpec.semseg(["l", "r", "ball"]),
