@@ -39,6 +39,10 @@ class Registry(Mapping[str, type[T]]):
 
         return add
 
+    def unregister(self, name: str) -> None:
+        """Take a name out; for tests that define a class."""
+        del self._classes[name]
+
     def find(self, name: str) -> type[T]:
         """The class of a name.
 

@@ -13,8 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from visionmtl.prediction.predict import predict, predict_paths
+from visionmtl.tasks.depth import DepthResult
+from visionmtl.tasks.detection import DetectionResult
 from visionmtl.tasks.drawing import palette
-from visionmtl.tasks.results import DepthResult, DetectionResult, NormalsResult, SemSegResult
+from visionmtl.tasks.normals import NormalsResult
+from visionmtl.tasks.semseg import SemSegResult
 from visionmtl.types import DetectionOutput, TaskSpec
 
 CLASSES = ("red", "green", "blue")

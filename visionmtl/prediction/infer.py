@@ -27,7 +27,7 @@ from visionmtl.types import DetectionOutput, Detections, Prediction
 
 Size = int | Literal["native"] | None
 Finish = Callable[[Tensor, bool], Tensor]
-"""``TaskResult.finish`` of a kind."""
+"""``DenseKind.finish`` of a kind."""
 
 TILE = 2048
 """One pass takes TILE * TILE pixels; larger images are cut into tiles of at most this side."""
@@ -99,7 +99,7 @@ def infer(
                 continue
             value = raw.pop(spec.name)
             if isinstance(value, Tensor):
-                dense = _resize_dense(value, spec.kind.result.finish, height, width, tiled)
+                dense = _resize_dense(value, spec.kind.finish, height, width, tiled)
                 results[spec.name] = (
                     dense[:, 0] if dense.dtype == torch.uint8 else dense
                 )  # class ids have no channels
@@ -261,7 +261,10 @@ def _infer_tiles(
     tile: int,
     score_threshold: float,
 ) -> dict[str, Tensor | list[Detections]]:
-    finish = {spec.name: spec.kind.result.finish for spec in model.tasks}
+    finish = {}
+    for spec in model.tasks:
+        if not spec.kind.has_boxes:
+            finish[spec.name] = spec.kind.finish
     rows, columns = (_spans(length, tile, model.multiple) for length in images.shape[-2:])
     canvases: dict[str, _Canvas] = {}
     found: dict[str, list[list[_Box]]] = {}

@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 import torch
 
-from visionmtl.data.images import read_image
+from visionmtl._images import read_image
 from visionmtl.prediction.infer import Size, evaluation_mode, infer, network_size
-from visionmtl.tasks.results import DetectionResult, Result, write_coco
+from visionmtl.prediction.result import Result
+from visionmtl.tasks.coco import write_coco
+from visionmtl.tasks.detection import DetectionResult
 
 if TYPE_CHECKING:
     from visionmtl.models.multitask import MultiTaskModel
@@ -66,10 +68,7 @@ def predict(
     images = torch.from_numpy(np.array(pixels, order="C")).to(where).permute(2, 0, 1).unsqueeze(0)
     with evaluation_mode(model):
         outputs = infer(model, images, size, score_threshold=score_threshold)
-    results = {
-        spec.name: spec.kind.result.from_prediction(spec, outputs.pop(spec.name)[0])
-        for spec in model.tasks
-    }
+    results = {spec.name: spec.kind.result_of(outputs.pop(spec.name)[0]) for spec in model.tasks}
     return Result(pixels, results, name)
 
 

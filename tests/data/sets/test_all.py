@@ -105,13 +105,11 @@ def assert_close(spec: TaskSpec, found: Any, expected: Any) -> None:
         np.testing.assert_array_equal(found.labels[order[1]], expected.labels[order[0]])
         return
     np.testing.assert_array_equal(found.valid, expected.valid)
-    if spec.kind.name == "normals":
+    if spec.name == "normals":
         cosine = (found.value * expected.value).sum(axis=2)[expected.valid]
         assert np.degrees(np.arccos(cosine.clip(-1, 1))).max(initial=0) < 0.5
     else:
-        step = {"depth": 0.001, "disparity": 1 / 256}.get(spec.kind.name, 0)
-        if spec.kind.name == "depth":
-            step = max(step, spec.kind.max_depth / 65535)
+        step = getattr(spec.kind.codec.for_labels(spec.kind), "scale", 0)
         np.testing.assert_allclose(found.value, expected.value, atol=0.51 * step)
 
 

@@ -19,7 +19,8 @@ import pytest
 from visionmtl._options import options_model
 from visionmtl.data.transforms.base import AUGMENTATIONS
 from visionmtl.data.transforms.joint import PAD_VALUE, JointTransform, build_transform
-from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample
 
 TASKS = [
     TaskSpec.semseg(["l", "r", "ball"]),

@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from visionmtl._console import say
+    from visionmtl._images import read_image
     from visionmtl.analysis.inspect.costs import measure_costs
     from visionmtl.analysis.inspect.pictures import draw
     from visionmtl.analysis.inspect.report import costs_table, stages_table
-    from visionmtl.data.images import read_image
 
     image = read_image(arguments.image) if arguments.image is not None else None
     source = Path(arguments.source)

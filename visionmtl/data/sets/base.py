@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from visionmtl._files import read_json
+from visionmtl._images import read_image
 from visionmtl.data.base import DATASETS, identify, title_of
 from visionmtl.data.coco import positions
-from visionmtl.data.images import read_image
 from visionmtl.types import Camera, DenseTarget, Sample, Target, TaskSpec
 
 

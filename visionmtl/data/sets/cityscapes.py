@@ -11,10 +11,12 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from visionmtl._files import validated
+from visionmtl._images import is_there, read_bytes, read_ids, read_numbers
 from visionmtl.data.base import DATASETS
-from visionmtl.data.images import is_there, read_bytes, read_depth, read_ids
 from visionmtl.data.sets.base import PackedDataset, facts
 from visionmtl.data.sets.labels import labels_from
+from visionmtl.tasks.disparity import Disparity
+from visionmtl.tasks.range import RangeCodec
 from visionmtl.types import BoxTarget, Camera, Target, TaskSpec
 
 MAX_DISPARITY = 128.0
@@ -97,7 +99,8 @@ class Cityscapes(PackedDataset):
         if not is_there(path):
             return None
         if task == "disparity":
-            return read_depth(path, scale=1 / 256, max_depth=MAX_DISPARITY, offset=-1)
+            codes = read_numbers(path).astype(np.int32) - 1  # 0 is no measurement
+            return RangeCodec(Disparity(MAX_DISPARITY), scale=1 / 256).decode(codes)
         ids = read_ids(path)
         if task == "semseg":
             return labels_from(ids, np.array(facts("cityscapes")["train_ids"]), path)

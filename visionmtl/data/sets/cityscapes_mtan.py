@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from visionmtl._images import is_there
 from visionmtl.data.base import DATASETS
-from visionmtl.data.images import is_there
 from visionmtl.data.sets.base import PackedDataset, facts
 from visionmtl.data.sets.cityscapes import MAX_DISPARITY
 from visionmtl.data.sets.ids import list_numbered

@@ -51,7 +51,7 @@ class Coco(PackedDataset):
         self.dropped_boxes: dict[str, int] = {}
         for spec in self.tasks:
             path = self.needs()[spec.name]
-            if spec.name == "detection":
+            if spec.kind.has_boxes:
                 self._boxes = CocoBoxes(path, spec.classes)
                 self.dropped_boxes = dict(self._boxes.dropped)
                 listed = self._boxes.ids

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from visionmtl.data.images import read_bytes
+from visionmtl._images import read_bytes
 
 
 def read_id_list(path: Path, images: Path, suffixes: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from visionmtl.data.images import read_bytes
+from visionmtl._images import read_bytes
 
 MAX_BYTES = 500_000_000
 """Larger variables are refused while they are decompressed."""

@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from visionmtl._images import is_there, read_ids, read_image
 from visionmtl.data.base import DATASETS
-from visionmtl.data.images import is_there, read_ids, read_image
 from visionmtl.data.sets.base import PackedDataset
 from visionmtl.data.sets.ids import in_order, read_id_list
 from visionmtl.data.sets.labels import Frame, all_valid, decode_normals, labels_from

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from visionmtl._images import is_there
 from visionmtl.data.base import DATASETS
-from visionmtl.data.images import is_there
 from visionmtl.data.sets.base import PackedDataset
 from visionmtl.data.sets.ids import list_numbered
 from visionmtl.data.sets.labels import Frame

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from visionmtl._files import validated
+from visionmtl._images import is_there, read_bytes, read_image
 from visionmtl.data.coco import Category, class_ids, positions
-from visionmtl.data.images import is_there, read_bytes, read_image
 from visionmtl.data.sets.labels import labels_from
 from visionmtl.types import DenseTarget
 

@@ -12,14 +12,15 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
+from visionmtl._images import is_there, read_image
 from visionmtl.data.base import DATASETS
-from visionmtl.data.images import is_there, read_image, read_labels
 from visionmtl.data.sets.base import PackedDataset, facts
 from visionmtl.data.sets.ids import read_id_list
 from visionmtl.data.sets.labels import Frame, all_valid, unit_normals
 from visionmtl.data.sets.matlab import read_mat
 from visionmtl.data.sets.voc import read_voc_boxes
 from visionmtl.metrics.thinning import thin
+from visionmtl.tasks.semseg import LabelCodec, SemSeg
 from visionmtl.types import BoxTarget, DenseTarget, Target, TaskSpec
 
 FOLDERS = {
@@ -136,7 +137,7 @@ class PascalContext(PackedDataset):
         if task == "detection":
             return self._boxes(path, size)
         if task == "semseg":
-            return read_labels(path, len(self._facts["classes"]))
+            return LabelCodec(SemSeg(self._facts["classes"])).read(path)
         if task == "human_parts":
             return _human_parts(path, self._facts["person"], self._facts["parts"])
         if task == "saliency":

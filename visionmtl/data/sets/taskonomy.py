@@ -15,10 +15,11 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from visionmtl._files import validated
+from visionmtl._images import is_there, read_bytes, read_ids, read_image
 from visionmtl.data.base import DATASETS
-from visionmtl.data.images import is_there, read_bytes, read_depth, read_ids, read_image
 from visionmtl.data.sets.base import PackedDataset, facts
 from visionmtl.data.sets.labels import Frame, decode_normals, labels_from
+from visionmtl.tasks.depth import Depth, DepthCodec
 from visionmtl.types import Camera, Target, TaskSpec
 
 FOLDERS = {"semseg": "segment_semantic", "depth": "depth_zbuffer", "normals": "normal"}
@@ -142,7 +143,8 @@ class Taskonomy(PackedDataset):
             table = np.arange(-1, len(facts("taskonomy")["classes"]))
             return labels_from(read_ids(path), table, path)
         if task == "depth":
-            return read_depth(path, scale=1 / 512, invalid_value=65535, max_depth=self.max_depth)
+            kind = Depth(self.max_depth)
+            return DepthCodec(kind, scale=1 / 512, invalid_value=65535).read(path)
         return decode_normals(read_image(path), self.normals_frame)
 
     def camera(self, sample_id: str, height: int, width: int) -> Camera | None:

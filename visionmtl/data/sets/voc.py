@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from visionmtl.data.images import read_bytes
+from visionmtl._images import read_bytes
 from visionmtl.types import BoxTarget
 
 MAX_BYTES = 1_000_000

@@ -9,7 +9,6 @@ which touch the image only and run, in their listed order, after the geometry.
 
 from __future__ import annotations
 
-import math
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -31,10 +30,6 @@ from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample, Target, Task
 
 PAD_VALUE = 127
 """Grey level of image pixels that lie outside the source image."""
-MIN_VISIBLE = 0.25
-"""A box is dropped when less than this share of its area is left in the picture."""
-MIN_BOX_SIDE = 2.0
-"""A box is dropped when a side is shorter than this, in pixels of the output."""
 AREA_BELOW = 2 / 3
 """Images shrunk by more than this factor are first averaged over areas: bilinear sampling alone
 would alias.
@@ -65,72 +60,6 @@ def _warp_image(image: np.ndarray, view: View, inside: np.ndarray) -> np.ndarray
     return out
 
 
-def _warp_dense(
-    target: DenseTarget, task: TaskSpec, view: View, index: np.ndarray, inside: np.ndarray
-) -> DenseTarget:
-    """Gather values and validity by nearest neighbour and correct depth and normals for the
-    view.
-    """
-    valid = target.valid.reshape(-1)[index] & inside
-    whole = _thickened(target.value, view) if task.kind.name == "edge" else target.value
-    value = whole.reshape(-1, *whole.shape[2:]).take(index, axis=0)
-    if task.kind.name == "depth" and view.zoom != 1:
-        value /= view.zoom
-        valid &= value <= task.kind.max_value
-    if task.kind.name == "disparity" and view.zoom != 1:
-        value *= view.zoom
-        valid &= value <= task.kind.max_value
-    if task.kind.name == "normals":
-        turn = np.diag([1.0, 1.0, view.zoom])
-        turn[:2, :2] = view.rays
-        value = (value.reshape(-1, 3) @ turn.T.astype(value.dtype)).reshape(value.shape)
-        if view.zoom != 1:
-            length = np.sqrt(np.einsum("hwc,hwc->hw", value, value))[..., None]
-            value /= np.maximum(length, np.finfo(value.dtype).tiny)
-    value[~valid] = 0
-    return DenseTarget(value, valid, target.known)
-
-
-def _thickened(edges: np.ndarray, view: View) -> np.ndarray:
-    """Lines (H, W) so thick that a step to the next pixel that is gathered cannot leap over them:
-    no gaps appear.
-
-    Lines whose pixels touch at corners have no thickness there, which a turned view would see.
-    """
-    steps = np.abs(
-        np.linalg.inv(view.matrix)[:2, :2]
-    )  # of a pixel to the right and down, in pixels of the source
-    width, height = (max(1, math.ceil(step - 1e-6)) for step in steps.max(axis=1))
-    if steps[0, 1] > 1e-6 or steps[1, 0] > 1e-6:
-        edges = _joined(edges)
-    return edges if width == height == 1 else cv2.dilate(edges, np.ones((height, width), np.uint8))
-
-
-def _joined(edges: np.ndarray) -> np.ndarray:
-    """Edges 0 or 1 (H, W), with a third pixel where two touch at a corner only."""
-    a, b, c, d = edges[:-1, :-1], edges[:-1, 1:], edges[1:, :-1], edges[1:, 1:]
-    joined = edges.copy()
-    joined[:-1, 1:] |= a & d & (1 - c)
-    joined[:-1, :-1] |= b & c & (1 - d)
-    return joined
-
-
-def _warp_boxes(target: BoxTarget, view: View) -> BoxTarget:
-    """The hulls of the moved corners, clipped; unusable and hardly visible boxes are left out."""
-    low, high = target.boxes[:, :2], target.boxes[:, 2:]
-    usable = np.isfinite(target.boxes).all(axis=1) & (high > low).all(axis=1)
-    corners = target.boxes[usable].astype(np.float64)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
-    corners = corners @ view.matrix[:2, :2].T + view.matrix[:2, 2]
-    hull = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    height, width = view.size
-    boxes = hull.clip(0, [width, height, width, height])
-    sides, whole = boxes[:, 2:] - boxes[:, :2], hull[:, 2:] - hull[:, :2]
-    keep = (sides.min(axis=1) >= MIN_BOX_SIDE) & (
-        sides.prod(axis=1) >= MIN_VISIBLE * whole.prod(axis=1)
-    )
-    return BoxTarget(boxes[keep].astype(np.float32), target.labels[usable][keep], target.known)
-
-
 Transform = Callable[[Sample, int], Sample]
 """Sample and seed -> transformed sample."""
 
@@ -150,8 +79,8 @@ class JointTransform:
 
     Attributes:
         dropped_boxes: boxes left out so far: no area or not finite at input, or, afterwards, less
-            visible than ``MIN_VISIBLE`` or thinner than ``MIN_BOX_SIDE``. Each worker process
-            counts its own.
+            visible than ``MIN_VISIBLE`` or thinner than ``MIN_BOX_SIDE`` of
+            ``visionmtl.tasks.boxes``. Each worker process counts its own.
 
     Raises:
         ValueError: an unknown zoom, or an augmentation that ``build_augmentation`` refuses.
@@ -233,12 +162,10 @@ class JointTransform:
         index, inside = view.source_pixels(*sample.image.shape[:2])
         targets: dict[str, Target] = {}
         for name, target in sample.targets.items():
-            if isinstance(target, BoxTarget):
-                boxes = _warp_boxes(target, view)
-                self.dropped_boxes += len(target.boxes) - len(boxes.boxes)
-                targets[name] = boxes
-            else:
-                targets[name] = _warp_dense(target, self.tasks[name], view, index, inside)
+            followed: Target = self.tasks[name].kind.followed(target, view, index, inside)
+            if isinstance(target, BoxTarget) and isinstance(followed, BoxTarget):
+                self.dropped_boxes += len(target.boxes) - len(followed.boxes)
+            targets[name] = followed
         camera = sample.camera
         if camera is not None:
             cx, cy, _ = (view.matrix @ [camera.cx, camera.cy, 1.0]).tolist()
