@@ -11,37 +11,35 @@ every field is an option.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
+from pydantic.errors import PydanticUserError
+
+from visionmtl._faults import UNKNOWN_KEYS, closest, dotted, explain, place_of, plain
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Width = Annotated[int, Field(ge=8, le=1024)]
 """Channels of the maps inside a network."""
 
 C = TypeVar("C", bound=type)
-_EXPECTED = {
-    "int_type": "an integer",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "a string",
-    "string_too_short": "a string that is not empty",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
-    "finite_number": "finite",
-}
-_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_Plain = Annotated[Any, AfterValidator(plain)]
 
 
 class Options(BaseModel):
@@ -51,22 +49,46 @@ class Options(BaseModel):
         extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
     )
 
+    @field_validator("*", mode="before", check_fields=False)
+    @classmethod
+    def _list_as_tuple(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML and JSON have lists alone."""
+        assert info.field_name is not None
+        annotation = cls.model_fields[info.field_name].annotation
+        if isinstance(value, list) and _names_tuple(annotation):
+            return tuple(value)
+        return value
+
+
+class FreeOptions(Options):
+    """Those of a class that passes further options on."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, _Plain]
+
 
 @functools.cache
 def options_model(cls: type) -> type[Options]:
-    """The schema of the options of a class."""
+    """The schema of the options of a class.
+
+    Raises:
+        TypeError: an option of a type that no file can hold; a mistake of who wrote the class.
+    """
     constructor = _constructor(cls)
     hints = get_type_hints(constructor, include_extras=True)
     fields: dict[str, Any] = {}
-    base = Options
+    base: type[Options] = Options
     for parameter in inspect.signature(constructor).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
-            base = _FreeOptions
+            base = FreeOptions
         if _is_option(cls, parameter):
-            required = parameter.default is parameter.empty
-            default = ... if required else parameter.default
-            fields[parameter.name] = (hints.get(parameter.name, Any), default)
-    return create_model(cls.__name__, __base__=base, **fields)
+            hint = hints.get(parameter.name, Any)
+            fields[parameter.name] = (_Plain if hint is Any else hint, _default(cls, parameter))
+    try:
+        return create_model(cls.__name__, __base__=base, __doc__=cls.__doc__, **fields)
+    except PydanticUserError as error:
+        reason = str(error).splitlines()[0]
+        raise TypeError(f"{cls.__qualname__}: an option has no type of a file: {reason}") from error
 
 
 def given_names(cls: type) -> list[str]:
@@ -83,12 +105,21 @@ def check_options(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: one line with every option that is wrong, what was expected and what came.
     """
+    values = dict(options)
+    model = options_model(cls)
     try:
-        checked = options_model(cls).model_validate(dict(options))
+        checked = model.model_validate(values)
     except ValidationError as error:
-        problems = [f"{place(fault)}: {explain(fault)}" for fault in error.errors()]
-        raise ValueError("; ".join(problems)) from None
-    return {name: getattr(checked, name) for name in options}
+        texts = []
+        for fault in error.errors(include_url=False):
+            place = place_of(fault, values)
+            problem = explain(fault)
+            if fault["type"] in UNKNOWN_KEYS:
+                known = list(model.model_fields)
+                problem = f"unknown option{closest(place[-1], known)}; known: {', '.join(known)}"
+            texts.append(f"{dotted(place)}: {problem}")
+        raise ValueError("; ".join(texts)) from None
+    return {name: getattr(checked, name) for name in values}
 
 
 def checking(cls: C) -> C:
@@ -99,7 +130,7 @@ def checking(cls: C) -> C:
 
     @functools.wraps(constructor)
     def checked(self: Any, *args: Any, **keywords: Any) -> Any:
-        if is_dataclass(cls):
+        if dataclasses.is_dataclass(cls):
             keywords |= dict(zip(options_model(cls).model_fields, args, strict=False))
             args = ()
         given = {name: keywords.pop(name) for name in given_names(cls) if name in keywords}
@@ -117,43 +148,6 @@ def checking(cls: C) -> C:
     return cls
 
 
-def place(fault: ErrorDetails) -> str:
-    """The dotted name of the option that a fault is about."""
-    return ".".join(str(part) for part in fault["loc"])
-
-
-def explain(fault: ErrorDetails) -> str:
-    """What was expected and what came."""
-    kind = fault["type"]
-    context = fault.get("ctx", {})
-    if kind == "extra_forbidden":
-        return "unknown option"
-    if kind == "missing":
-        return "required option is missing"
-    if kind == "value_error":
-        return str(context["error"])
-    signs = [name for name in _BOUNDS if name in context]
-    bound = " ".join(f"{_BOUNDS[name]} {context[name]:.12g}" for name in signs)
-    expected = _EXPECTED.get(kind) or bound or context.get("expected", "valid")
-    return f"must be {expected}, got {shown(fault['input'])}"
-
-
-def shown(value: Any) -> str:
-    """A value as the user wrote it, cut to a readable length."""
-    text = repr(value)
-    if value is None:
-        text = "null"
-    if isinstance(value, bool):
-        text = str(value).lower()
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-class _FreeOptions(Options):
-    """Those of a class that passes further options on."""
-
-    model_config = ConfigDict(extra="allow")
-
-
 def _constructor(cls: type) -> Callable[..., Any]:
     """``build`` of a class whose parts must be made first, else ``__init__``."""
     build = getattr(cls, "build", None)
@@ -166,4 +160,25 @@ def _is_option(cls: type, parameter: inspect.Parameter) -> bool:
         return False
     if parameter.kind is parameter.KEYWORD_ONLY:
         return True
-    return is_dataclass(cls) and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    return dataclasses.is_dataclass(cls) and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+
+
+def _default(cls: type, parameter: inspect.Parameter) -> Any:
+    """The default of an option as pydantic takes it; ``...`` for none."""
+    if dataclasses.is_dataclass(cls):
+        for field in dataclasses.fields(cls):
+            factory = field.default_factory
+            if field.name == parameter.name and factory is not dataclasses.MISSING:
+                return Field(default_factory=factory)
+    if parameter.default is parameter.empty:
+        return ...
+    return parameter.default
+
+
+def _names_tuple(annotation: Any) -> bool:
+    """Whether an annotation is a tuple, alone or in a union."""
+    if get_origin(annotation) is tuple or annotation is tuple:
+        return True
+    if get_origin(annotation) in (list, dict, Mapping):
+        return False
+    return any(_names_tuple(part) for part in get_args(annotation))

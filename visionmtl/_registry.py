@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from visionmtl._faults import closest
 from visionmtl._options import C, check_options, checking, given_names
 
 T = TypeVar("T")
@@ -48,8 +48,7 @@ class Registry(Mapping[str, type[T]]):
         """
         if name in self._classes:
             return self._classes[name]
-        close = difflib.get_close_matches(name, self._classes, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = closest(name, self)
         raise ValueError(f"unknown {self.what} {name!r}; known: {', '.join(self)}{hint}")
 
     def name_of(self, cls: type) -> str:
