@@ -51,6 +51,10 @@ class Registry(Mapping[str, type[T]]):
         hint = closest(name, self)
         raise ValueError(f"unknown {self.what} {name!r}; known: {', '.join(self)}{hint}")
 
+    def names_for(self, kind: str) -> list[str]:
+        """The names of the classes that serve a kind of task, those with it in ``kinds``."""
+        return [name for name, cls in self._classes.items() if kind in getattr(cls, "kinds", ())]
+
     def name_of(self, cls: type) -> str:
         """The name of a class."""
         names = [name for name, known in self._classes.items() if known is cls]

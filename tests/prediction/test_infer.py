@@ -191,7 +191,7 @@ def test_spans_cover_with_exact_overlaps(limit: int) -> None:
         12000,
         16383,
     ]:
-        spans = _spans(length, limit)
+        spans = _spans(length, limit, 32)
         assert spans[0].start == 0
         assert spans[-1].stop == length
         assert all(s.stop - s.start <= limit and s.start % 32 == 0 for s in spans)
@@ -244,7 +244,7 @@ def test_objects_larger_than_the_overlap_come_out_once() -> None:
 
 
 def test_neighbours_in_an_overlap_stay_apart() -> None:
-    spans = _spans(1400, 768)
+    spans = _spans(1400, 768, 32)
     low = spans[1].start
     objects = {101: (low - 100, 40, low + 120, 240), 103: (low + 130, 40, low + 400, 240)}
     out = infer(LocalModel(), picture(700, 1400, objects), "native", tile=768)

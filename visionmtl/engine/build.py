@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,6 @@ from visionmtl.config.schema import (
     BalancingConfig,
     Config,
     ConstantWeightingConfig,
-    CrossStitchConfig,
-    IndependentSharingConfig,
-    NDDRConfig,
 )
 from visionmtl.engine.distributed import World
 from visionmtl.engine.finite import FiniteCheck
@@ -27,7 +24,6 @@ from visionmtl.engine.step import StepParts
 from visionmtl.losses import Criterion, build_loss
 from visionmtl.models.factory import create_model
 from visionmtl.models.multitask import MultiTaskModel
-from visionmtl.models.sharing.penalty import soft_sharing_penalty
 from visionmtl.types import TaskSpec
 from visionmtl.weighting import WEIGHTINGS, ConstantWeighting, LossWeighting
 
@@ -43,7 +39,7 @@ _TYPES: dict[type, str] = {
 def build_model(config: Config, tasks: Sequence[TaskSpec]) -> MultiTaskModel:
     """The network, initialised from the config's seed; ``init_from`` is the trainer's business."""
     model = config.model
-    options = model.sharing.model_dump(exclude={"type", "lr_scale", "penalty", "penalty_weight"})
+    options = model.sharing.model_dump(exclude={"type"})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return create_model(
@@ -63,31 +59,24 @@ def build_parameter_groups(
     config: Config, model: MultiTaskModel, weighting: LossWeighting
 ) -> list[dict[str, Any]]:
     """The optimiser's parameter groups."""
-    options, sharing = config.optimizer, config.model.sharing
+    options = config.optimizer
     _check_tasks("optimizer.task_weight_decay", options.task_weight_decay, model.tasks)
     return parameter_groups(
         model,
         options.weight_decay,
         options.backbone_lr_scale,
         weighting,
-        unit_lr_scale=sharing.lr_scale
-        if isinstance(sharing, CrossStitchConfig | NDDRConfig)
-        else 1.0,
+        unit_lr_scale=model.sharing.lr_scale,
         task_weight_decay=options.task_weight_decay,
     )
 
 
 def build_penalty(config: Config, model: MultiTaskModel) -> Callable[[], Tensor] | None:
     """The soft sharing term of the loss, where the config asks for one."""
-    sharing = config.model.sharing
-    if not isinstance(sharing, IndependentSharingConfig) or sharing.penalty is None:
-        return None
-    if len(model.tasks) < 2:
-        raise ValueError(
-            f"model.sharing.penalty: needs at least two tasks, the run has {list(model.heads)}"
-        )
-    kind, weight = sharing.penalty, sharing.penalty_weight
-    return lambda: weight * soft_sharing_penalty(kind, model.sharing)
+    with torch.no_grad():
+        if model.sharing.penalty() is None:
+            return None
+    return cast("Callable[[], Tensor]", model.sharing.penalty)
 
 
 def build_criterion(config: Config, tasks: Sequence[TaskSpec]) -> Criterion:

@@ -39,7 +39,7 @@ from visionmtl.engine.state import RunProgress, TrainingState, check_same_run
 from visionmtl.engine.step import losses_after, prepare, step_gradients
 from visionmtl.metrics.multitask import validation_score
 from visionmtl.models.multitask import MultiTaskModel
-from visionmtl.models.pretrained import one_line
+from visionmtl.models.backbone.pretrained import one_line
 from visionmtl.types import Batch
 from visionmtl.zoo.checkpoints import load_checkpoint, remove_stray_files, save_checkpoint
 

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visionmtl.models.multitask import MULTIPLE, MultiTaskModel
+from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.types import DetectionOutput, Detections, Prediction
 
 Size = int | Literal["native"] | None
@@ -33,7 +33,7 @@ TILE = 2048
 """One pass takes TILE * TILE pixels; larger images are cut into tiles of at most this side."""
 OVERLAP = 256
 """Pixels that neighbouring tiles share. Like the starts of tiles it is a multiple of the coarsest
-stride, ``MULTIPLE``: the cells of a tile's feature maps lie where those of the whole image do.
+stride, ``model.multiple``: the cells of a tile's feature maps lie where those of the whole image do.
 """
 MAX_ASPECT = 8
 STRIP_ELEMENTS = 2**25
@@ -195,7 +195,7 @@ def _bilinear_rows(values: Tensor, top: int, bottom: int, height: int, width: in
 
 
 def _decode(output: DetectionOutput, score_threshold: float) -> list[Detections]:
-    from visionmtl.models.heads.detection import decode  # it needs torchvision
+    from visionmtl.models.heads.decode import decode  # it needs torchvision
 
     return decode(output, score_threshold)
 
@@ -233,15 +233,15 @@ class _Span(NamedTuple):
         )
 
 
-def _spans(length: int, limit: int) -> list[_Span]:
+def _spans(length: int, limit: int, multiple: int) -> list[_Span]:
     """Tiles of one side of at most ``limit`` that cover ``length`` with overlaps of exactly
     OVERLAP.
     """
     if length <= limit:
         return [_Span(0, length, 0, 0)]
-    limit -= limit % MULTIPLE
+    limit -= limit % multiple
     count = math.ceil((length - OVERLAP) / (limit - OVERLAP))
-    step = math.ceil((length - OVERLAP) / count / MULTIPLE) * MULTIPLE
+    step = math.ceil((length - OVERLAP) / count / multiple) * multiple
     count = math.ceil((length - OVERLAP) / step)  # rounding the step up may save a tile
     return [
         _Span(
@@ -262,7 +262,7 @@ def _infer_tiles(
     score_threshold: float,
 ) -> dict[str, Tensor | list[Detections]]:
     finish = {spec.name: spec.kind.result.finish for spec in model.tasks}
-    rows, columns = (_spans(length, tile) for length in images.shape[-2:])
+    rows, columns = (_spans(length, tile, model.multiple) for length in images.shape[-2:])
     canvases: dict[str, _Canvas] = {}
     found: dict[str, list[list[_Box]]] = {}
     for r, y in enumerate(rows):
