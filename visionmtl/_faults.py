@@ -107,7 +107,7 @@ def dotted(place: Iterable[str | int]) -> str:
 
 def shown(value: Any) -> str:
     """A value as the user wrote it, cut to a readable length."""
-    text = repr(value)
+    text = repr(list(value) if isinstance(value, tuple) else value)
     if value is None:
         text = "null"
     if isinstance(value, bool):

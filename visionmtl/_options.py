@@ -22,12 +22,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     ValidationError,
     ValidationInfo,
     create_model,
     field_validator,
 )
 from pydantic.errors import PydanticUserError
+from pydantic_core import CoreSchema, core_schema
 
 from visionmtl._faults import UNKNOWN_KEYS, closest, dotted, explain, place_of, plain
 
@@ -35,11 +37,66 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Width = Annotated[int, Field(ge=8, le=1024)]
 """Channels of the maps inside a network."""
 
+Interval = tuple[float, float]
+"""[lo, hi]; ``Annotated[Interval, Within(0.1, 10)]`` has bounds."""
+
 C = TypeVar("C", bound=type)
 _Plain = Annotated[Any, AfterValidator(plain)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """Bounds of two numbers, which a list or a tuple may give."""
+
+    low: float
+    high: float
+
+    def check(self, value: Any) -> Any:
+        """The pair as a tuple.
+
+        Raises:
+            ValueError: what was expected.
+        """
+        raise NotImplementedError
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+    def _contains(self, value: Any, *types: type) -> bool:
+        """Whether it is two numbers of these types within the bounds."""
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            return False
+        return all(type(number) in types and self.low <= number <= self.high for number in value)
+
+
+class Within(_Pair):
+    """Bounds of an ``Interval`` [lo, hi]: low <= lo <= hi <= high."""
+
+    def check(self, value: Any) -> tuple[float, float]:
+        if not self._contains(value, int, float) or value[0] > value[1]:
+            bounds = f"{self.low:g} <= lo <= hi <= {self.high:g}"
+            raise ValueError(f"must be two numbers [lo, hi] with {bounds}")
+        return float(value[0]), float(value[1])
+
+
+class Sides(_Pair):
+    """Bounds of the two sides of a size [height, width]."""
+
+    def check(self, value: Any) -> tuple[int, int]:
+        if not self._contains(value, int):
+            bounds = f"{self.low}..{self.high}"
+            raise ValueError(f"must be two integers [height, width] in {bounds}")
+        return value[0], value[1]
+
+
+PictureSize = Annotated[tuple[int, int], Sides(1, 16384)]
+"""[height, width] in pixels."""
 
 
 class Options(BaseModel):

@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from timm.optim import get_optimizer_info, list_optimizers  # type: ignore[attr-defined]
 
+from visionmtl._options import Seed
 from visionmtl.balancing import BALANCERS
 from visionmtl.config.data import Data
 from visionmtl.config.sections import (
     Choice,
     Number,
     Section,
-    Seed,
     Size,
     TaskChoice,
     Tasks,

@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -20,17 +19,11 @@ from pydantic import (
 )
 
 from visionmtl._faults import fault_at, unknown_name
-from visionmtl._options import Options, options_model
+from visionmtl._options import Options, Sides, options_model
 from visionmtl._registry import Registry
 from visionmtl.types import KINDS
 
 S = TypeVar("S", bound="Section")
-
-
-def _pair(value: Any) -> Any:
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        raise ValueError("must be two integers [height, width]")
-    return tuple(value)
 
 
 def _task_names(value: list[str]) -> list[str]:
@@ -43,9 +36,7 @@ def _task_names(value: list[str]) -> list[str]:
 
 
 Text = Annotated[str, Field(min_length=1)]
-Side = Annotated[int, Field(ge=32, le=2048)]
-Size = Annotated[tuple[Side, Side], BeforeValidator(_pair)]
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Size = Annotated[tuple[int, int], Sides(32, 2048)]
 Number = Annotated[int, Field(ge=1, le=1_000_000)]
 """Of epochs, of samples in a batch, ..."""
 Share = Annotated[float, Field(ge=0, le=1)]
