@@ -45,7 +45,6 @@ Interval = tuple[float, float]
 """[lo, hi]; ``Annotated[Interval, Within(0.1, 10)]`` has bounds."""
 
 C = TypeVar("C", bound=type)
-_Plain = Annotated[Any, AfterValidator(plain)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +120,7 @@ class FreeOptions(Options):
     """Those of a class that passes further options on."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, _Plain]
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(plain)]]
 
 
 @functools.cache
@@ -140,7 +139,7 @@ def options_model(cls: type) -> type[Options]:
             base = FreeOptions
         if _is_option(cls, parameter):
             hint = hints.get(parameter.name, Any)
-            fields[parameter.name] = (_Plain if hint is Any else hint, _default(cls, parameter))
+            fields[parameter.name] = (hint, _default(cls, parameter))
     try:
         return create_model(cls.__name__, __base__=base, __doc__=cls.__doc__, **fields)
     except PydanticUserError as error:

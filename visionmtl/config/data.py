@@ -195,7 +195,10 @@ class MixtureData(Section):
 
 
 def _read_data(value: Any) -> Any:
-    return MixtureData.model_validate(value) if _is_mixture(value) else value
+    if not isinstance(value, Mapping):
+        return value
+    section: type[Section] = MixtureData if _is_mixture(value) else RunData
+    return section.model_validate(value)  # the mistakes of one alternative, not of both
 
 
 Data = Annotated[RunData | MixtureData, BeforeValidator(_read_data)]

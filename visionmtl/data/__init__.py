@@ -1,0 +1,1 @@
+import visionmtl.data.standin  # noqa: F401
