@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from visionmtl._yaml import parse_yaml
 from visionmtl.config.load import dump_config, load_config
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -27,7 +27,10 @@ def missing(full: Any, own: Any, path: str = "") -> list[str]:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_is_complete_and_has_a_record(path: Path) -> None:
     text = path.read_text()
-    assert missing(yaml.safe_load(dump_config(load_config(path))), yaml.safe_load(text)) == []
+    assert (
+        missing(parse_yaml(dump_config(load_config(path)), "dump"), parse_yaml(text, path.name))
+        == []
+    )
     header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
     for word in ("Command:", "Hardware:", "Time:", "Validation:"):
         assert word in header, f"{path.name}: the record lacks {word}"

@@ -34,6 +34,9 @@ _EXPECTED = {
     "string_too_short": "a string that is not empty",
     "list_type": "a list",
     "tuple_type": "a list",
+    "sequence_str": "a list",
+    "Sequence": "a list",
+    "Mapping": "a mapping",
     "dict_type": "a mapping",
     "mapping_type": "a mapping",
     "model_type": "a mapping",
@@ -43,6 +46,7 @@ _EXPECTED = {
     "finite_number": "finite",
     "none_required": "null",
 }
+_FOUND = "found"
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
@@ -72,7 +76,7 @@ def place_of(fault: ErrorDetails, values: Any) -> Place:
         if _has(values, part):
             values = values[part]
             place.append(part)
-        elif last and fault["type"] in (*_MISSING, *UNKNOWN_KEYS):
+        elif last and fault["type"] in (*_MISSING, *UNKNOWN_KEYS, _FOUND):
             place.append(part)
     if fault["type"].startswith("union_tag"):
         place.append(fault["ctx"]["discriminator"].strip("'"))
@@ -94,7 +98,7 @@ def explain(fault: ErrorDetails) -> str:
         return _unknown_literal(value, context["expected"])
     if kind == "union_tag_invalid":
         return _unknown_literal(context["tag"], context["expected_tags"])
-    if kind in ("value_error", "assertion_error"):
+    if kind in ("value_error", "assertion_error", _FOUND):
         problem = str(context["error"])
         return f"{problem}, got {shown(value)}" if problem.startswith("must") else problem
     return f"must be {_expected(fault)}, got {shown(value)}"
@@ -131,7 +135,7 @@ def unknown_name(name: Any, known: Iterable[str]) -> str:
 
 def fault_at(place: Place, problem: str, value: Any) -> ValidationError:
     """A fault that a validator found below the value that it checks."""
-    error = PydanticCustomError("value_error", "{error}", {"error": problem})
+    error = PydanticCustomError(_FOUND, "{error}", {"error": problem})
     details = InitErrorDetails(type=error, loc=place, input=value)
     return ValidationError.from_exception_data("config", [details])
 
@@ -166,6 +170,7 @@ def _expected(fault: ErrorDetails) -> str:
         return " ".join(f"{_BOUNDS[name]} {context[name]:.12g}" for name in signs)
     if kind in ("too_short", "too_long"):
         return _length(context)
+    kind = context.get("class", kind)  # of an abstract class, its name
     if kind in _EXPECTED:
         return _EXPECTED[kind]
     return fault["msg"].removeprefix("Input should be ")

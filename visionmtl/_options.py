@@ -133,10 +133,13 @@ def options_model(cls: type) -> type[Options]:
     constructor = _constructor(cls)
     hints = get_type_hints(constructor, include_extras=True)
     fields: dict[str, Any] = {}
+    parameters = inspect.signature(constructor).parameters.values()
+    kinds = {parameter.kind for parameter in parameters}
     base: type[Options] = Options
-    for parameter in inspect.signature(constructor).parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            base = FreeOptions
+    # One that takes anything, as that of nn.Module does, names no options.
+    if inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        base = FreeOptions
+    for parameter in parameters:
         if _is_option(cls, parameter):
             hint = hints.get(parameter.name, Any)
             fields[parameter.name] = (hint, _default(cls, parameter))

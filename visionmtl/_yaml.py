@@ -150,7 +150,7 @@ def dump_yaml(values: Any) -> str:
 
 
 def _yaml() -> Any:
-    yaml = YAML(typ="safe", pure=True)
+    yaml: Any = YAML(typ="safe", pure=True)
     yaml.Composer = _Composer
     yaml.Resolver = _Resolver
     yaml.Representer = _Representer

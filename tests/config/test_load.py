@@ -148,7 +148,8 @@ model: {backbone: {name: resnet18}}
 
 def test_an_override_reaches_into_a_set_of_a_mixture():
     config = parse_config(
-        MIXTURE, overrides=["data.sets.1.root=b", "data.sets.1.labels.depth=0.5", "data.sets.2.max_depth=3"]
+        MIXTURE,
+        overrides=["data.sets.1.root=b", "data.sets.1.labels.depth=0.5", "data.sets.2.max_depth=3"],
     )
     assert isinstance(config.data, MixtureData)
     assert [part.name for part in config.data.sets] == ["drawn", "mine", "big"]

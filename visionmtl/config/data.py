@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from visionmtl._options import given_names, options_model
-from visionmtl.config.sections import Choice, Section, Share, Tasks, Text, default_of
+from visionmtl.config.sections import Choice, Class, Model, Section, Share, Tasks, Text, default_of
 from visionmtl.data.base import DATASETS
 from visionmtl.data.subset import parse_split
 from visionmtl.data.transforms.base import AUGMENTATIONS
@@ -94,7 +94,7 @@ class DataConfig(Choice):
     transforms: TransformsConfig = default_of(TransformsConfig)
 
     @classmethod
-    def own_fields(cls, chosen: type) -> dict[str, Any]:
+    def own_fields(cls, chosen: Class) -> dict[str, Any]:
         fields = super().own_fields(chosen)
         asked = given_names(chosen)
         if "root" in asked:
@@ -133,11 +133,11 @@ class RunData(DataConfig):
         return [*super().names(), MIXTURE]
 
     @classmethod
-    def shape(cls, value: Any) -> type[BaseModel]:
+    def shape(cls, value: Any) -> Model:
         return MixtureData if _is_mixture(value) else super().shape(value)
 
     @classmethod
-    def own_fields(cls, chosen: type) -> dict[str, Any]:
+    def own_fields(cls, chosen: Class) -> dict[str, Any]:
         fields = super().own_fields(chosen)
         if "root" not in fields:  # nothing is read
             described = cls.model_fields["workers"].description

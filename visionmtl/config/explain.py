@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from visionmtl._faults import Place, closest
+from visionmtl._faults import Place, closest, dotted
 from visionmtl.config.schema import Config
 from visionmtl.config.sections import Choice, Section
 
@@ -27,7 +27,7 @@ def with_hint(place: Place, problem: str, values: Any) -> str:
         if choices:
             return f"{problem}; it is an option of type {' or '.join(choices)}"
     for key in _keys(Config):
-        if key.rpartition(".")[2] == name:
+        if key.rpartition(".")[2] == name and key != dotted(place):
             return f"{problem}; did you mean {key!r}?"
     return f"{problem}; known: {', '.join(known)}"
 

@@ -157,9 +157,7 @@ class OptimizerConfig(Section):
         default="adamw", description="an optimiser of timm"
     )
     lr: float = Field(default=1e-3, gt=0, le=1000, description="peak learning rate")
-    weight_decay: Decay = Field(
-        default=0.05, description="not applied to norms, biases and scales"
-    )
+    weight_decay: Decay = Field(default=0.05, description="not applied to norms, biases and scales")
     task_weight_decay: dict[str, Decay] = Field(
         default={},
         description="task -> weight decay, instead, of the parameters that only this task has",
@@ -262,7 +260,9 @@ class Config(Section):
     losses: dict[str, LossConfig] = Field(
         default={}, description="task -> type and options of its loss"
     )
-    weighting: WeightingConfig = default_of(WeightingConfig, description="how the losses become one")
+    weighting: WeightingConfig = default_of(
+        WeightingConfig, description="how the losses become one"
+    )
     balancing: BalancingConfig | None = Field(
         default=None, description="of the gradients of the tasks; null: none"
     )

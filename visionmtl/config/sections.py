@@ -19,11 +19,14 @@ from pydantic import (
 )
 
 from visionmtl._faults import fault_at, unknown_name
-from visionmtl._options import Options, Sides, options_model
+from visionmtl._options import Sides, options_model
 from visionmtl._registry import Registry
 from visionmtl.types import KINDS
 
-S = TypeVar("S", bound="Section")
+S = TypeVar("S", bound=BaseModel)
+Model = type[BaseModel]
+Class = type
+"""Sections have a field ``type``, which hides the builtin."""
 
 
 def _task_names(value: list[str]) -> list[str]:
@@ -51,7 +54,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     @classmethod
-    def shape(cls, value: Any) -> type[BaseModel]:
+    def shape(cls, value: Any) -> Model:
         """The model whose keys ``value`` may have."""
         return cls
 
@@ -82,7 +85,7 @@ class Choice(Section):
         return list(cls.registry)
 
     @classmethod
-    def own_fields(cls, chosen: type) -> dict[str, Any]:
+    def own_fields(cls, chosen: Class) -> dict[str, Any]:
         """The section's own keys, which all classes have or this one, as ``create_model`` takes
         them.
         """
@@ -90,11 +93,16 @@ class Choice(Section):
         return {name: field for name, field in fields.items() if name not in ("type", "options")}
 
     @classmethod
-    def shape(cls, value: Any) -> type[BaseModel]:
+    def shape(cls, value: Any) -> Model:
         name = _type_in(value, cls.default)
         if isinstance(name, str) and name in cls.registry:
-            return _flat_model(cls, cls.registry[name])
+            return cls.flat_model(cls.registry[name])
         return cls
+
+    @classmethod
+    def flat_model(cls, chosen: Any) -> Model:
+        """The section's own keys and the options of a class, in the order of a written config."""
+        return _flat_model(cls, chosen)
 
     @classmethod
     def with_option(cls, name: str) -> list[str]:
@@ -116,7 +124,7 @@ class Choice(Section):
         if not isinstance(name, str) or name not in cls.registry:
             raise fault_at(("type",), unknown_name(name, cls.names()), name)
         chosen = cls.registry[name]
-        checked = _flat_model(cls, chosen).model_validate({**value, "type": name})
+        checked = cls.flat_model(chosen).model_validate({**value, "type": name})
         values = dict(checked)
         own = {key: values.pop(key) for key in ["type", *cls.own_fields(chosen)]}
         return cls.model_construct(**own, options=values)
@@ -132,7 +140,7 @@ class Choice(Section):
     def flat(self) -> dict[str, Any]:
         """The section as it is written: its options beside its own keys."""
         chosen = self.registry[self.type]
-        names = _flat_model(type(self), chosen).model_fields
+        names = self.flat_model(chosen).model_fields
         values = {**dict(self), **self.options}
         ordered = {name: values[name] for name in names}
         return ordered | self.options  # further ones, which the class passes on
@@ -160,10 +168,10 @@ class TaskChoice(Choice):
         return cls.model_construct(type=None, options=dict(value))
 
     @classmethod
-    def shape(cls, value: Any) -> type[BaseModel]:
+    def shape(cls, value: Any) -> Model:
         if "type" in value:
             return super().shape(value)
-        return _flat_model(cls, cls._best_default(value))
+        return cls.flat_model(cls._best_default(value))
 
     @model_serializer(mode="plain")
     def flat(self) -> dict[str, Any]:
@@ -175,11 +183,11 @@ class TaskChoice(Choice):
         return {**named, **self.options}
 
     @classmethod
-    def _best_default(cls, value: Mapping[str, Any]) -> type:
+    def _best_default(cls, value: Mapping[str, Any]) -> Class:
         """The default of some kind that the options suit best."""
         defaults = [cls.registry[getattr(kind, cls.role)] for kind in KINDS.values()]
 
-        def misfit(chosen: type) -> tuple[int, int]:
+        def misfit(chosen: Class) -> tuple[int, int]:
             fault = _misfit(chosen, value)
             unknown = [key for key in value if key not in options_model(chosen).model_fields]
             return (0 if fault is None else fault.error_count(), len(unknown))
@@ -193,8 +201,7 @@ def default_of(section: type[S], **keys: Any) -> Any:
 
 
 @functools.cache
-def _flat_model(section: type[Choice], chosen: type) -> type[Options]:
-    """The keys of a section for one of its classes: its own and the options of the class."""
+def _flat_model(section: type[Choice], chosen: type) -> Model:
     options = options_model(chosen)
     own = {"type": (str, ...), **section.own_fields(chosen)}
     taken = sorted(set(own) & set(options.model_fields))

@@ -26,9 +26,7 @@ class ConstantWeighting(LossWeighting):
 
     weights: Tensor
 
-    def __init__(
-        self, tasks: Sequence[str], *, weights: Mapping[str, NonNegative] = {}
-    ) -> None:
+    def __init__(self, tasks: Sequence[str], *, weights: Mapping[str, NonNegative] = {}) -> None:
         super().__init__(len(tasks))
         given = dict(weights)
         unknown = sorted(set(given) - set(tasks))
