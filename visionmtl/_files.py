@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -86,10 +87,8 @@ def validated(kind: type[T], values: Any, source: Path, key: str = "") -> T:
 
 def _first_problem(error: ValidationError, values: Any) -> tuple[Place, str]:
     if isinstance(values, bytes):
-        try:
+        with suppress(ValueError, RecursionError):  # which is the problem then
             values = json.loads(values)
-        except (ValueError, RecursionError):
-            pass  # and the problem is just that
     found = problems(error, values)
     return next(iter(found.items()))
 

@@ -99,7 +99,7 @@ PictureSize = Annotated[tuple[int, int], Sides(1, 16384)]
 
 
 class Options(BaseModel):
-    """The options of one class, checked; unknown names, other types, NaN and infinity are errors."""
+    """The options of one class, checked; unknown names, other types, NaN and inf are errors."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()

@@ -185,7 +185,8 @@ class TaskChoice(Choice):
     @classmethod
     def _best_default(cls, value: Mapping[str, Any]) -> Class:
         """The default of some kind that the options suit best."""
-        defaults = [cls.registry[getattr(kind, cls.role)] for kind in KINDS.values()]
+        names = [getattr(kind, cls.role) for kind in KINDS.values()]
+        defaults = [cls.registry[name] for name in names if name in cls.registry]
 
         def misfit(chosen: Class) -> tuple[int, int]:
             fault = _misfit(chosen, value)
