@@ -191,7 +191,7 @@ def find_overlap(
     the same bytes.
     """
     of_b = {b.sample_id(i) for i in range(len(b))}
-    if isinstance(a, PackedDataset) and a.image_file(a.sample_id(0)) is None:
+    if isinstance(a, PackedDataset) and a.image_file(0) is None:
         return []
     shared = [
         (name, f"the id is in {b.split} too")

@@ -11,6 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+# The data sets and augmentations of the package register themselves.
+import visionmtl.data.rooms.dataset
+import visionmtl.data.sets
+import visionmtl.data.transforms  # noqa: F401
 from visionmtl._options import given_names, options_model
 from visionmtl.config.sections import Choice, Class, Model, Section, Share, Tasks, Text, default_of
 from visionmtl.data.base import DATASETS

@@ -1,1 +1,0 @@
-import visionmtl.data.standin  # noqa: F401

@@ -191,9 +191,7 @@ def _image_file(dataset: MultiTaskDataset, index: int) -> Path | None:
         return _image_file(dataset.dataset, index)
     if isinstance(dataset, FolderDataset):
         return dataset.image_path(index)
-    return (
-        dataset.image_file(dataset.sample_id(index)) if isinstance(dataset, PackedDataset) else None
-    )
+    return dataset.image_file(index) if isinstance(dataset, PackedDataset) else None
 
 
 def _stems(splits: Mapping[str, MultiTaskDataset]) -> dict[str, list[str]]:

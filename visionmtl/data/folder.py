@@ -16,13 +16,14 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from visionmtl._files import validated
 from visionmtl._options import options_model
 from visionmtl._yaml import load_yaml
+from visionmtl.data.base import DATASETS
 from visionmtl.data.coco import CocoBoxes, positions
 from visionmtl.data.derive import normals_from_depth
 from visionmtl.data.images import (
@@ -161,6 +162,7 @@ class _Description(_Strict):
     licence: str = ""
 
 
+@DATASETS.register("folder")
 class FolderDataset:
     """One split of a data set in the folder format.
 
@@ -193,6 +195,13 @@ class FolderDataset:
             stored ones. Reading a sample: an unreadable file, a label whose size is not the
             image's.
     """
+
+    title: ClassVar[str] = "a data set in the folder format"
+
+    @classmethod
+    def matches(cls, root: Path) -> bool:
+        """Whether ``root`` has the description of this format."""
+        return (root / "dataset.yaml").is_file()
 
     def __init__(
         self,
