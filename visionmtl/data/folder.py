@@ -209,6 +209,7 @@ class FolderDataset:
         split: str,
         tasks: Sequence[str] | None = None,
         allow_outside_root: bool = False,
+        *,
         derive_normals: bool = False,
     ) -> None:
         self.root, self.split = Path(root), split
