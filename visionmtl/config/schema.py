@@ -101,8 +101,12 @@ class ModelConfig(Section):
     """The network."""
 
     backbone: BackboneConfig
-    decoder: DecoderConfig = default_of(DecoderConfig)
-    sharing: SharingConfig = default_of(SharingConfig)
+    decoder: DecoderConfig = default_of(
+        DecoderConfig, description="`type` (`fpn` if missing) and options of the decoder"
+    )
+    sharing: SharingConfig = default_of(
+        SharingConfig, description="`type` (`hard` if missing) and options of the sharing scheme"
+    )
     init_from: dict[str, Text] = Field(
         default={},
         description=(
@@ -261,10 +265,12 @@ class Config(Section):
         default={}, description="task -> type and options of its loss"
     )
     weighting: WeightingConfig = default_of(
-        WeightingConfig, description="how the losses become one"
+        WeightingConfig,
+        description="how the losses become one: `type` (`constant` if missing) and its options",
     )
     balancing: BalancingConfig | None = Field(
-        default=None, description="of the gradients of the tasks; null: none"
+        default=None,
+        description="of the gradients of the tasks: `type` and its options; null: none",
     )
     optimizer: OptimizerConfig = default_of(OptimizerConfig, description="the optimiser")
     schedule: ScheduleConfig = default_of(ScheduleConfig, description="the learning rate over time")

@@ -102,7 +102,7 @@ class Choice(Section):
     @classmethod
     def flat_model(cls, chosen: Any) -> Model:
         """The section's own keys and the options of a class, in the order of a written config."""
-        return _flat_model(cls, chosen)
+        return _flat_model(cls, chosen)  # type: ignore[arg-type]
 
     @classmethod
     def with_option(cls, name: str) -> list[str]:
@@ -204,7 +204,8 @@ def default_of(section: type[S], **keys: Any) -> Any:
 @functools.cache
 def _flat_model(section: type[Choice], chosen: type) -> Model:
     options = options_model(chosen)
-    own = {"type": (str, ...), **section.own_fields(chosen)}
+    described = Field(description=f"which {section.registry.what}")
+    own: dict[str, Any] = {"type": (str, described), **section.own_fields(chosen)}
     taken = sorted(set(own) & set(options.model_fields))
     if taken:
         problem = f"{chosen.__qualname__}: {taken} are keys of its section in a config"
