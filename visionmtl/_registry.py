@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from visionmtl._options import C, check_options, checking, did_you_mean, given_names
+from visionmtl._faults import closest
+from visionmtl._options import C, check_options, checking, given_names
 
 T = TypeVar("T")
 
@@ -51,7 +52,8 @@ class Registry(Mapping[str, type[T]]):
         """
         if name in self._classes:
             return self._classes[name]
-        raise ValueError(f"unknown {self.what} {name!r}{did_you_mean(name, self)}")
+        hint = closest(name, self)
+        raise ValueError(f"unknown {self.what} {name!r}; known: {', '.join(self)}{hint}")
 
     def names_for(self, kind: str) -> list[str]:
         """The names of the classes that serve a kind of task, those with it in ``kinds``."""

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from visionmtl._yaml import shown
+from visionmtl._faults import shown
 from visionmtl.analysis.compare.reading import Run
 from visionmtl.config.load import config_differences
 from visionmtl.config.schema import Config

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from visionmtl._options import shown
+from visionmtl._faults import shown
 from visionmtl._registry import Registry
 from visionmtl.data.transforms.view import View, Zoom
 
