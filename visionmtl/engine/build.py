@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from visionmtl._yaml import shown
 from visionmtl.balancing import BALANCERS, GradientBalancer, Sum
@@ -21,9 +21,7 @@ from visionmtl.config.schema import (
     NDDRConfig,
 )
 from visionmtl.engine.distributed import World
-from visionmtl.engine.finite import FiniteCheck
 from visionmtl.engine.optim import parameter_groups
-from visionmtl.engine.step import StepParts
 from visionmtl.losses import Criterion, build_loss
 from visionmtl.models.factory import create_model
 from visionmtl.models.multitask import MultiTaskModel
@@ -139,46 +137,6 @@ def build_balance(
     except ValueError as error:
         needed_by = "" if config.balancing else f"weighting {config.weighting.type}: "
         raise ValueError(f"{needed_by}{error}") from error
-
-
-def build_parts(
-    config: Config, model: MultiTaskModel, device: torch.device, world: World
-) -> StepParts:
-    """What the steps of a run need, around the network, which is on the device."""
-    options, names = config.trainer, [spec.name for spec in model.tasks]
-    weighting = build_weighting(config, model.tasks).to(device)
-    balance = build_balance(config, model, weighting, world)
-    network: nn.Module = model
-    if balance is None:  # which sums over the processes by itself
-        network = world.parallel(model, find_unused=_has_unreached(model))
-    wrap: Callable[[Any], Any] = torch.compile if options.compile else lambda function: function
-    return StepParts(
-        model=model,
-        forward=wrap(network),
-        # A compiled graph goes backward once only, and the trunk's has to do so for every task in
-        # the other scope.
-        features=wrap(model.features)
-        if balance is None or balance.scope == "features"
-        else model.features,
-        predict=wrap(model.predict),
-        criterion=build_criterion(config, model.tasks).to(device),
-        weighting=weighting,
-        balance=balance,
-        finite=FiniteCheck(
-            names, device, immediate=options.nonfinite == "skip", gather=world.gather
-        ),
-        device=device,
-        world=world,
-        bf16=options.precision == "bf16",
-        seed=config.seed,
-    )
-
-
-def _has_unreached(model: MultiTaskModel) -> bool:
-    """Whether some trainable parameter acts on no loss."""
-    reached = {id(p) for spec in model.tasks for p in model.sharing.parameters_reaching(spec.name)}
-    reached |= {id(p) for p in model.heads.parameters()}
-    return any(p.requires_grad and id(p) not in reached for p in model.parameters())
 
 
 def build_method(

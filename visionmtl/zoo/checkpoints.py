@@ -12,7 +12,8 @@ import torch
 from visionmtl._errors import RunError
 from visionmtl._files import write_atomic
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 knew no callbacks; the network is read from both."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -53,11 +54,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     sums = _sums_path(path)
     if sums.exists():
-        listed = [
-            line.split()[0]
-            for line in sums.read_text(errors="replace").splitlines()
-            if line.strip()
-        ]
+        rows = map(str.split, sums.read_text(errors="replace").splitlines())
+        listed = [row[0] for row in rows if row]
         if hashlib.sha256(data).hexdigest() not in listed:
             raise ValueError(f"{path}: damaged (its sha256 is not the one in {sums.name})")
     try:

@@ -74,6 +74,10 @@ class Sharing(nn.Module):
         """
         return []
 
+    def penalty(self) -> Tensor | None:
+        """What the scheme adds to the loss, a scalar with a graph; None: nothing."""
+        return None
+
     def no_weight_decay(self) -> list[nn.Parameter]:
         """Parameters that no weight decay may pull to zero although they are no vectors."""
         return []
