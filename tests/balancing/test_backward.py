@@ -80,7 +80,7 @@ class TinyHead(nn.Module):
 
     def __init__(self, spec: TaskSpec) -> None:
         super().__init__()
-        self.levels, out = LEVELS[spec.name], {"semseg": 3, "depth": 1, "normals": 3}[spec.kind]
+        self.levels, out = LEVELS[spec.name], {"semseg": 3, "depth": 1, "normals": 3}[spec.kind.name]
         self.read = nn.ModuleList(nn.Conv2d(WIDTH, out, 1) for _ in self.levels)
 
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> Tensor:
