@@ -16,7 +16,7 @@ from visionmtl._faults import shown
 from visionmtl.analysis.compare.reading import Run
 from visionmtl.config.load import config_differences
 from visionmtl.config.schema import Config
-from visionmtl.engine.state import RESUMABLE
+from visionmtl.engine.resume import RESUMABLE
 from visionmtl.types import TaskSpec
 
 IGNORED = ("seed", *(key for key in RESUMABLE if key != "trainer.epochs"))
