@@ -211,7 +211,11 @@ def test_counting_waits_for_nothing(loss: TaskLoss) -> None:
         )
         classes = [torch.zeros(len(b), dtype=torch.long) for b in boxes]
     targets = BoxTargets(boxes, classes, [True, False]) if isinstance(loss, FCOSLoss) else dense
-    moved = CrossEntropyLoss(K, class_weights=WEIGHTS).to("meta") if isinstance(loss, CrossEntropyLoss) else loss
+    moved = (
+        CrossEntropyLoss(K, class_weights=WEIGHTS).to("meta")
+        if isinstance(loss, CrossEntropyLoss)
+        else loss
+    )
     counts = moved.counts(moved.prepare(targets, SIZE))
     assert counts.is_meta
     assert counts.shape == (loss.num_counts,)

@@ -376,7 +376,10 @@ def test_parts_with_and_without_unknown_classes_add_up() -> None:
         predicted = [t[own] for t in (output.class_logits, output.distances, output.centerness)]
         truth = BoxTargets(targets.boxes[own], targets.labels[own], targets.annotated[own], known)
         parts.append(
-            (DetectionOutput(*predicted, *make_points(), SIZE), match_targets(truth, *make_points(), 1.5))
+            (
+                DetectionOutput(*predicted, *make_points(), SIZE),
+                match_targets(truth, *make_points(), 1.5),
+            )
         )
     counts = torch.stack([loss.counts(truth) for _, truth in parts]).sum(0)
     added = torch.stack([loss(predicted, truth, counts) for predicted, truth in parts]).sum()

@@ -53,9 +53,9 @@ def test_equals_numpy_in_float64(weight: float | None) -> None:
     y = targets.value.numpy()[valid]
     w = (y == 0).mean() if weight is None else weight
     expected = -(w * np.log(p[y == 1]).sum() + (1 - w) * np.log(1 - p[y == 0]).sum()) / len(y)
-    assert BalancedBCELoss(positive_weight=weight)(logits.double(), targets).item() == pytest.approx(
-        expected, rel=1e-6
-    )
+    assert BalancedBCELoss(positive_weight=weight)(
+        logits.double(), targets
+    ).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_balance_is_that_of_the_whole_batch() -> None:

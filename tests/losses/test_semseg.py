@@ -43,9 +43,9 @@ def test_equals_torch_mean_with_ignore_index(
     expected = F.cross_entropy(
         logits, labels, weight, ignore_index=-100, label_smoothing=label_smoothing
     )
-    loss = CrossEntropyLoss(
-        4, class_weights=class_weights, label_smoothing=label_smoothing
-    )(logits, targets)
+    loss = CrossEntropyLoss(4, class_weights=class_weights, label_smoothing=label_smoothing)(
+        logits, targets
+    )
     torch.testing.assert_close(loss, expected)
 
 
@@ -72,7 +72,10 @@ def test_dice_equals_numpy_and_skips_absent_classes() -> None:
 def test_dice_of_a_part_is_weighted_by_its_pixels_not_by_class_weights() -> None:
     logits, targets = random_case()
     targets.valid[0, :3] = False
-    plain, loss = CrossEntropyLoss(4, class_weights=WEIGHTS), CrossEntropyLoss(4, class_weights=WEIGHTS, dice=2.0)
+    plain, loss = (
+        CrossEntropyLoss(4, class_weights=WEIGHTS),
+        CrossEntropyLoss(4, class_weights=WEIGHTS, dice=2.0),
+    )
     counts, added = loss.counts(targets), 0.0
     for i in range(2):
         part = make_targets(targets.value[i : i + 1], targets.valid[i : i + 1])
@@ -125,9 +128,9 @@ def test_only_a_class_of_weight_zero_gives_zero() -> None:
     logits, targets = random_case()
     targets.value.zero_()
     for smoothing in (0.0, 0.1):
-        assert CrossEntropyLoss(
-            4, class_weights=[0.0, 1.0, 1.0, 1.0], label_smoothing=smoothing
-        )(logits, targets).isfinite()
+        assert CrossEntropyLoss(4, class_weights=[0.0, 1.0, 1.0, 1.0], label_smoothing=smoothing)(
+            logits, targets
+        ).isfinite()
 
 
 def test_nan_at_a_valid_pixel_is_reported() -> None:
@@ -169,7 +172,10 @@ def test_bfloat16_logits_give_a_float32_loss() -> None:
     [
         ({"class_weights": [1.0, 2.0]}, "class_weights must hold one number per class: 4, got 2"),
         ({"class_weights": [1.0, -1.0, 1.0, 1.0]}, r"class_weights\.1: must be >= 0, got -1.0$"),
-        ({"class_weights": [1.0, math.inf, 1.0, 1.0]}, r"class_weights\.1: must be finite, got inf$"),
+        (
+            {"class_weights": [1.0, math.inf, 1.0, 1.0]},
+            r"class_weights\.1: must be finite, got inf$",
+        ),
         ({"class_weights": [0.0] * 4}, "must not be all zero"),
         ({"label_smoothing": 1.0}, "^CrossEntropyLoss: label_smoothing: must be < 1, got 1.0$"),
         ({"dice": -1.0}, "^CrossEntropyLoss: dice: must be >= 0, got -1.0$"),
@@ -259,7 +265,10 @@ def test_all_classes_known_is_the_plain_loss() -> None:
     logits, targets = random_case()
     expected = CrossEntropyLoss(4, class_weights=WEIGHTS, dice=1.0)(logits, targets)
     targets.known = torch.ones(2, 4, dtype=torch.bool)
-    assert CrossEntropyLoss(4, class_weights=WEIGHTS, dice=1.0)(logits, targets).item() == expected.item()
+    assert (
+        CrossEntropyLoss(4, class_weights=WEIGHTS, dice=1.0)(logits, targets).item()
+        == expected.item()
+    )
 
 
 def test_parts_with_and_without_unknown_classes_add_up() -> None:

@@ -37,7 +37,7 @@ from visionmtl.engine.report import gradient_record, headline, losses_text
 from visionmtl.engine.signals import StopRequest
 from visionmtl.engine.state import RunProgress, TrainingState, check_same_run
 from visionmtl.engine.step import losses_after, prepare, step_gradients
-from visionmtl.metrics.multitask import validation_score
+from visionmtl.metrics.score import validation_score
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.models.backbone.pretrained import one_line
 from visionmtl.types import Batch

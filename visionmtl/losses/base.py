@@ -26,6 +26,9 @@ class TaskLoss(nn.Module):
     num_counts: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self) -> None:  # nn.Module would take any options
+        super().__init__()
+
     def prepare(self, targets: Any, size: tuple[int, int]) -> Any:
         """The targets of images (H, W) in the form that ``counts`` and ``forward`` take."""
         return targets

@@ -1,6 +1,4 @@
-"""From thick edges to lines of one pixel: suppression of what is not the crest of a probability
-map.
-"""
+"""From thick edges to lines of one pixel: suppression of what is no crest of the map."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ def suppress_non_maxima(probability: np.ndarray) -> np.ndarray:
     A pixel is compared with the map one pixel away on either side, interpolated bilinearly. Across
     the edge is the direction in which the smoothed map curves most, down on the crest and up beside
     it: an eigenvector of its second derivatives. (The toolbox smooths with a triangle filter and
-        takes a ratio of second derivatives for the angle.)
+    takes a ratio of second derivatives for the angle.)
 
     Args:
         probability: float (H, W), 0 or more.
@@ -31,15 +29,15 @@ def suppress_non_maxima(probability: np.ndarray) -> np.ndarray:
     """
     from scipy.ndimage import gaussian_filter, map_coordinates
 
-    yy, xy, xx = (
-        gaussian_filter(probability, SMOOTHING, order=o, mode="nearest")
-        for o in ((2, 0), (1, 1), (0, 2))
-    )
+    yy = gaussian_filter(probability, SMOOTHING, order=(2, 0), mode="nearest")
+    xy = gaussian_filter(probability, SMOOTHING, order=(1, 1), mode="nearest")
+    xx = gaussian_filter(probability, SMOOTHING, order=(0, 2), mode="nearest")
     sign = np.where(xx + yy < 0, -1, 1)
     across = 0.5 * np.arctan2(sign * 2 * xy, sign * (xx - yy))
-    place, step = np.indices(probability.shape), np.stack([np.sin(across), np.cos(across)])
-    sides = [
-        map_coordinates(probability, place + s * step, order=1, mode="nearest") for s in (-1, 1)
-    ]
-    kept: np.ndarray = np.where(MARGIN * probability >= np.maximum(*sides), probability, 0)
+    place = np.indices(probability.shape)
+    step = np.stack([np.sin(across), np.cos(across)])
+    before = map_coordinates(probability, place - step, order=1, mode="nearest")
+    after = map_coordinates(probability, place + step, order=1, mode="nearest")
+    crest = MARGIN * probability >= np.maximum(before, after)
+    kept: np.ndarray = np.where(crest, probability, 0)
     return kept
