@@ -26,8 +26,9 @@ _ERRORS = (
 
 
 class DepthMetric(TaskMetric):
-    """The usual depth errors (Eigen et al. 2014, https://arxiv.org/abs/1406.2283) of prediction p
-    and truth g.
+    """The usual depth errors of prediction p and truth g.
+
+    Eigen et al. 2014, https://arxiv.org/abs/1406.2283.
 
     - ``abs_err`` mean |p - g| and ``rmse`` sqrt(mean (p - g)^2), metres; ``sq_rel`` mean (p - g)^2
       / g, metres
