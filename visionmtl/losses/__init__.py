@@ -1,6 +1,6 @@
-"""Losses: ``(prediction, targets) -> scalar``, masked inside, 0 with a graph where nothing is
-valid.
-"""
+"""Losses: ``(prediction, targets) -> scalar``, masked inside; 0 where nothing is valid."""
+
+from __future__ import annotations
 
 from visionmtl.losses.base import LOSSES, TaskLoss
 from visionmtl.losses.criterion import Criterion, build_loss

@@ -19,12 +19,11 @@ from visionmtl.types import DenseTargets
 class EdgeMetric(TaskMetric):
     """F = 2 P R / (P + R) in percent, of lines one pixel wide.
 
-    The measure of Martin et al., PAMI 2004, and of the benchmark BSDS500.
-
-    The predicted map is reduced to the crests of its edges. At each threshold, what reaches it is
-    thinned, and matched one to one with the ground truth: as many pairs as possible, of pixels at
-    most ``max_dist`` times the diagonal of the image apart. Precision P is matched / predicted,
-    recall R is matched / true, of the counts of the whole split:
+    Martin et al., PAMI 2004; the benchmark of BSDS500. The predicted map is reduced to the crests
+    of its edges. At each threshold, what reaches it is thinned, and matched one to one with the
+    truth: as many pairs as possible, of pixels at most ``max_dist`` times the diagonal of the image
+    apart. Precision P is matched / predicted, recall R is matched / true, of the counts of the
+    whole split:
 
     - ``ods_f``: at the threshold that is best for the split (optimal data set scale)
     - ``ois_f``: at the threshold that is best for each image (optimal image scale), nearly always
@@ -36,8 +35,8 @@ class EdgeMetric(TaskMetric):
     - They minimise the sum of the distances, with a high price for each pixel that is left over,
       over a graph that is random in part. Only the number of pairs is used of that, and here it is
       the largest there is.
-    - The ground truth is thinned, too, which leaves lines of one pixel as they are: a perfect
-      prediction has 100.
+    - The truth is thinned, too, which leaves lines of one pixel as they are: a perfect prediction
+      has 100.
     - ``edgesNms`` also fades out edges within 5 pixels of the border, and measures directions a
       little differently.
     - ``edgesEvalDir`` interpolates between thresholds for ``ods_f``. SEISM does not, nor does this
@@ -74,9 +73,8 @@ class EdgeMetric(TaskMetric):
     def __init__(self, max_dist: float = 0.0075, num_thresholds: int = 19) -> None:
         super().__init__()
         if not 0 <= max_dist < 1:
-            raise ValueError(
-                f"edge: max_dist must be a fraction of the diagonal in [0, 1), got {max_dist}"
-            )
+            must = "must be a share of the diagonal in [0, 1)"
+            raise ValueError(f"edge: max_dist {must}, got {max_dist}")
         if num_thresholds < 1:
             raise ValueError(f"edge: num_thresholds must be at least 1, got {num_thresholds}")
         self.max_dist = max_dist
@@ -101,13 +99,12 @@ class EdgeMetric(TaskMetric):
         check_probabilities("edge", prediction, targets)
         probabilities = prediction.squeeze(1).double().nan_to_num(0.0).cpu().numpy()
         values = targets.value.cpu().numpy()
-        masks = targets.valid.cpu().numpy()
-        for probability, value, valid in zip(probabilities, values, masks, strict=True):
+        valids = targets.valid.cpu().numpy()
+        for probability, value, valid in zip(probabilities, values, valids, strict=True):
             if valid.any():
                 self._add(probability, thin(valid & (value > 0)), valid)
 
     def _add(self, probability: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> None:
-        """Add one image: its probabilities, thin true edges and valid pixels, all (H, W)."""
         crests = np.where(valid, suppress_non_maxima(probability), 0)
         counts = self._count(crests, truth)
         true = int(truth.sum())
@@ -128,20 +125,19 @@ class EdgeMetric(TaskMetric):
         numbers = [np.count_nonzero(crests >= threshold) for threshold in thresholds]
         _, first, same = np.unique(numbers, return_index=True, return_inverse=True)
         lines = [thin(crests >= threshold) for threshold in thresholds[first]]
-        matched = [count_matches(pairs[line[used]]) for line in lines]
-        predicted = [np.count_nonzero(line) for line in lines]
-        return np.array([matched, predicted])[:, same]
+        matched = [count_matches(pairs[predicted[used]]) for predicted in lines]
+        return np.array([matched, [predicted.sum() for predicted in lines]])[:, same]
 
     def compute(self) -> dict[str, float]:
         """Percent by key; nan where there was no true edge."""
         if not self.true:
             return {"ods_f": math.nan, "ois_f": math.nan}
-        ods = self._f_measure(self.counts).max()
-        ois = self._f_measure(self.best)
-        return {"ods_f": float(ods), "ois_f": float(ois)}
+        ods = self._f(self.counts)
+        ois = self._f(self.best)
+        return {"ods_f": float(ods.max()), "ois_f": float(ois)}
 
-    def _f_measure(self, counts: Tensor) -> Tensor:
-        """Percent, of matched and predicted pixels (2, ...)."""
+    def _f(self, counts: Tensor) -> Tensor:
+        """F in percent of matched and predicted pixels (2, ...)."""
         matched, predicted = counts.double()
-        percent: Tensor = 200 * matched / (predicted + self.true)
-        return percent
+        f: Tensor = 200 * matched / (predicted + self.true)
+        return f

@@ -1,26 +1,26 @@
-"""Suppression of what is not the crest of an edge in a probability map."""
+"""From thick edges to lines of one pixel: suppression of what is no crest of the map."""
 
 from __future__ import annotations
 
 import numpy as np
 
 SMOOTHING = 2.5
-"""Pixels; standard deviation of the Gaussian under which the direction of an edge is measured:
-enough to leave one line of an edge that is itself blurred by 4.
-"""
+"""Pixels; standard deviation of the Gaussian under which the direction of an edge is measured.
 
+It is enough to leave one line of an edge that is itself blurred by 4.
+"""
 MARGIN = 1.01
 """A pixel stays unless a neighbour across the edge is larger by more than this factor."""
 
 
 def suppress_non_maxima(probability: np.ndarray) -> np.ndarray:
-    """Set to 0 what is not the crest of an edge, as ``edgesNms`` of Dollar's Structured Edge
-    toolbox does.
+    """Set to 0 what is not the crest of an edge.
 
-    A pixel is compared with the map one pixel away on either side, interpolated bilinearly. Across
-    the edge is the direction in which the smoothed map curves most, down on the crest and up beside
-    it: an eigenvector of its second derivatives. (The toolbox smooths with a triangle filter and
-    takes a ratio of second derivatives for the angle.)
+    As ``edgesNms`` of Dollar's Structured Edge toolbox does. A pixel is compared with the map one
+    pixel away on either side, interpolated bilinearly. Across the edge is the direction in which
+    the smoothed map curves most, down on the crest and up beside it: an eigenvector of its second
+    derivatives. (The toolbox smooths with a triangle filter and takes a ratio of second derivatives
+    for the angle.)
 
     Args:
         probability: float (H, W), 0 or more.
@@ -36,9 +36,9 @@ def suppress_non_maxima(probability: np.ndarray) -> np.ndarray:
     sign = np.where(xx + yy < 0, -1, 1)
     across = 0.5 * np.arctan2(sign * 2 * xy, sign * (xx - yy))
     place = np.indices(probability.shape)
-    shift = np.stack([np.sin(across), np.cos(across)])
-    before = map_coordinates(probability, place - shift, order=1, mode="nearest")
-    after = map_coordinates(probability, place + shift, order=1, mode="nearest")
-    stays = MARGIN * probability >= np.maximum(before, after)
-    kept: np.ndarray = np.where(stays, probability, 0)
+    step = np.stack([np.sin(across), np.cos(across)])
+    before = map_coordinates(probability, place - step, order=1, mode="nearest")
+    after = map_coordinates(probability, place + step, order=1, mode="nearest")
+    crest = MARGIN * probability >= np.maximum(before, after)
+    kept: np.ndarray = np.where(crest, probability, 0)
     return kept

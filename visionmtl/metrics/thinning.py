@@ -26,9 +26,7 @@ def thin(mask: np.ndarray) -> np.ndarray:
 
 
 _BITS = np.array([[8, 4, 2], [16, 0, 1], [32, 64, 128]], np.float32)
-"""The neighbours x1 .. x8, which start in the east and go round against the clock, as bits of a
-number.
-"""
+"""The neighbours x1 .. x8 as bits of a number; from the east on they go against the clock."""
 
 
 @lru_cache
