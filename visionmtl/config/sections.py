@@ -107,9 +107,9 @@ class Choice(Section):
     @classmethod
     def with_option(cls, name: str) -> list[str]:
         """The choices that have an option of this name."""
-        found = []
-        made: type
-        for choice, made in cls.registry.items():
+        found: list[str] = []
+        for choice in cls.registry:
+            made: Class = cls.registry[choice]
             if name in options_model(made).model_fields:
                 found.append(choice)
         return found

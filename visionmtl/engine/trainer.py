@@ -24,7 +24,7 @@ from visionmtl.engine.snapshot import Snapshot
 from visionmtl.engine.state import RunProgress, TrainingState
 from visionmtl.engine.step import gradient_norm, step_gradients, update_weighting
 from visionmtl.engine.step_parts import annotated_counts, prepare, step_parts
-from visionmtl.metrics.multitask import validation_score
+from visionmtl.metrics.score import validation_score
 from visionmtl.types import Batch
 
 CPU = torch.device("cpu")
