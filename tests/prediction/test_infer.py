@@ -20,6 +20,8 @@ class LocalModel(nn.Module):
     An object is a region of one blue value above 0; its class is blue % 2.
     """
 
+    multiple = 32
+
     def __init__(self, input_size: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.tasks = [
