@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visionmtl.prediction.infer import OVERLAP, _spans, infer, network_size
-from visionmtl.types import DetectionOutput, TaskSpec
+from visionmtl.prediction.infer import infer, network_size
+from visionmtl.prediction.tiles import OVERLAP, spans
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import DetectionOutput
 
 STRIDE = 32  # coarse: at most 576 points in a tile, decoding takes the best 1000
 
