@@ -24,7 +24,7 @@ from visionmtl import __version__
 from visionmtl._files import read_json, write_atomic
 from visionmtl.models.factory import create_model_from_config
 from visionmtl.models.multitask import MultiTaskModel
-from visionmtl.types import TaskSpec
+from visionmtl.tasks import TaskSpec
 from visionmtl.zoo.weights import load_weights, stored_tensors
 
 FORMAT_VERSION = 2
