@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from visionmtl.prediction.predict import predict, predict_paths
+from visionmtl.prediction.files import predict_paths
+from visionmtl.prediction.predict import predict
+from visionmtl.tasks import TaskSpec
 from visionmtl.tasks.drawing import palette
 from visionmtl.tasks.results import DepthResult, DetectionResult, NormalsResult, SemSegResult
-from visionmtl.types import DetectionOutput, TaskSpec
+from visionmtl.types import DetectionOutput
 
 CLASSES = ("red", "green", "blue")
 

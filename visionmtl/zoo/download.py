@@ -73,7 +73,12 @@ def _receive(url: str, path: str | os.PathLike[str], _: pooch.Pooch, size: int) 
     """Write the body of ``url`` to ``path``; called by pooch, at every try."""
     name = url.rpartition("/")[2]
     progress = tqdm(
-        desc=name, unit="B", unit_scale=True, leave=False, disable=size < _SHOW_PROGRESS
+        desc=name,
+        total=size,
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        disable=size < _SHOW_PROGRESS,
     )
     receive = pooch.HTTPDownloader(
         progressbar=progress,

@@ -82,8 +82,8 @@ def _from_hub(
     for force in (False, True):  # a damaged file would stay in the hub's cache for ever
         try:
             path = huggingface_hub.hf_hub_download(
-                source["repo"],
-                name,
+                repo_id=source["repo"],
+                filename=name,
                 subfolder=source["subfolder"],
                 revision=source["revision"],
                 cache_dir=cache_dir,
