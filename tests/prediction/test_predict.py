@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -246,7 +247,7 @@ def test_out_of_memory_costs_one_file(
         raise error
 
     write(tmp_path / "big.png")
-    monkeypatch.setattr("visionmtl.prediction.predict.infer", full)
+    monkeypatch.setattr(sys.modules[predict.__module__], "infer", full)
     failures = predict_paths(
         ColourModel(), [str(tmp_path / "big.png")], tmp_path / "out", progress=False
     )

@@ -89,7 +89,7 @@ def _training_panels(records: Sequence[Record]) -> list[Panel]:
 
 
 def _validation_panels(records: Sequence[Record]) -> list[Panel]:
-    """A panel for each main metric that a task has; the log does not say of which kind a task is."""
+    """A panel per main metric of a task; the log does not say of which kind a task is."""
     if not records:
         return []
     panels: list[Panel] = []

@@ -119,7 +119,8 @@ def _agreement(box: TileBox, others: Sequence[TileBox], seam: Seam) -> Tensor:
     """IoU (len(others),) of what lies within the overlap; NaN of two boxes without area there."""
     within_box = _within([box], seam)
     within_others = _within(others, seam)
-    return box_iou(within_box, within_others)[0]
+    agreements: Tensor = box_iou(within_box, within_others)
+    return agreements[0]
 
 
 def _within(boxes: Sequence[TileBox], seam: Seam) -> Tensor:
