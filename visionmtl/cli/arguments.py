@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from visionmtl import __version__
-
-
-class Parser(argparse.ArgumentParser):
-    """Usage mistakes are one line and exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+from visionmtl.cli.options import (
+    Parser,
+    add_device,
+    add_model,
+    add_overrides,
+    add_plugins,
+    add_size,
+    add_source,
+    count,
+    positive,
+)
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,7 @@ def build_parser() -> Parser:
     for name, command in COMMANDS.items():
         added = commands.add_parser(name, help=command.summary, description=command.summary)
         command.add_arguments(added)
-        added.add_argument(
-            "--plugin",
-            action="append",
-            default=[],
-            dest="plugins",
-            metavar="FILE",
-            help="Python file that registers parts of your own; may be given several times",
-        )
+        add_plugins(added)
         added.set_defaults(command=name, parser=added)
     return parser
 
@@ -54,7 +49,7 @@ def build_parser() -> Parser:
 def train(parser: Parser) -> None:
     """Arguments of ``visionmtl train``."""
     parser.add_argument("config", help="YAML file, see configs/")
-    _add_overrides(parser)
+    add_overrides(parser)
     parser.add_argument(
         "--output-dir",
         type=Path,
@@ -69,17 +64,17 @@ def train(parser: Parser) -> None:
     )
     parser.add_argument(
         "--limit-batches",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="at most so many batches per epoch and evaluation",
     )
-    _add_device(parser)
+    add_device(parser)
 
 
 def evaluate(parser: Parser) -> None:
     """Arguments of ``visionmtl eval``."""
     parser.add_argument("config", nargs="?", help="YAML file whose validation split is evaluated")
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument(
         "--data", metavar="ROOT", help="data set in a known packing, instead of a config"
     )
@@ -93,18 +88,18 @@ def evaluate(parser: Parser) -> None:
         help="evaluate these only (default: all that model and data share)",
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the results to this file")
-    _add_size(parser)
+    add_size(parser)
     parser.add_argument(
         "--batch-size",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="default 1; more needs images of one size",
     )
     parser.add_argument(
-        "--workers", type=_count, default=0, metavar="N", help="loader processes (default: 0)"
+        "--workers", type=count, default=0, metavar="N", help="loader processes (default: 0)"
     )
-    _add_device(parser)
+    add_device(parser)
 
 
 def predict(parser: Parser) -> None:
@@ -115,11 +110,11 @@ def predict(parser: Parser) -> None:
         metavar="INPUT",
         help="images, folders, patterns such as '*.jpg', videos",
     )
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument(
         "--output", required=True, type=Path, metavar="D", help="folder for the results"
     )
-    _add_size(parser)
+    add_size(parser)
     parser.add_argument(
         "--score-threshold",
         type=float,
@@ -127,12 +122,12 @@ def predict(parser: Parser) -> None:
         metavar="P",
         help="leave out detections below it (default: 0.5)",
     )
-    _add_device(parser)
+    add_device(parser)
 
 
 def check_data(parser: Parser) -> None:
     """Arguments of ``visionmtl check-data``."""
-    _add_source(parser)
+    add_source(parser)
     parser.add_argument(
         "--overview",
         type=Path,
@@ -143,7 +138,7 @@ def check_data(parser: Parser) -> None:
 
 def convert_data(parser: Parser) -> None:
     """Arguments of ``visionmtl convert-data``."""
-    _add_source(parser)
+    add_source(parser)
     parser.add_argument("destination", type=Path, metavar="DST", help="folder to make")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="these only (default: all)")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="these only (default: all)")
@@ -152,7 +147,7 @@ def convert_data(parser: Parser) -> None:
 def benchmark(parser: Parser) -> None:
     """Arguments of ``visionmtl benchmark``."""
     parser.add_argument("config", nargs="?", help="YAML file, see configs/")
-    _add_overrides(parser)
+    add_overrides(parser)
     parser.add_argument(
         "--only", metavar="A,B", help="measure these sections only, such as forward,sharing"
     )
@@ -194,7 +189,7 @@ def inspect(parser: Parser) -> None:
         metavar="CONFIG|MODEL",
         help="YAML file, or zoo name, run folder, model folder or checkpoint",
     )
-    _add_overrides(parser)
+    add_overrides(parser)
     parser.add_argument(
         "--image", type=Path, metavar="FILE", help="image on which MTAN's masks are drawn"
     )
@@ -225,57 +220,6 @@ def zoo(parser: Parser) -> None:
         metavar="NAME",
         help="models; show needs one, verify takes all if none is given",
     )
-
-
-def _add_overrides(parser: Parser) -> None:
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change the config")
-
-
-def _add_device(parser: Parser) -> None:
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda:0 or mps"
-    )
-
-
-def _add_model(parser: Parser) -> None:
-    parser.add_argument(
-        "--model", required=True, help="zoo name, run folder, model folder or checkpoint"
-    )
-
-
-def _add_size(parser: Parser) -> None:
-    parser.add_argument(
-        "--size",
-        type=_size,
-        metavar="N",
-        help="short side the network sees, or native (default: as trained)",
-    )
-
-
-def _add_source(parser: Parser) -> None:
-    parser.add_argument(
-        "source", metavar="ROOT|CONFIG", help="a data set in a known packing, or a config"
-    )
-
-
-def _count(text: str, least: int = 0) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
-    if value < least:
-        raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
-    return value
-
-
-def _positive(text: str) -> int:
-    return _count(text, least=1)
-
-
-def _size(text: str) -> int | str:
-    if text == "native":
-        return text
-    return _positive(text)
 
 
 COMMANDS = {
