@@ -24,7 +24,7 @@ class Spread:
         if any(math.isnan(value) for value in values):
             return cls(math.nan, math.nan, count)
         if count == 1:
-            return cls(values[0], math.nan, count)
+            return cls(fmean(values), math.nan, count)
         return cls(fmean(values), stdev(values), count)
 
     @property
