@@ -31,18 +31,6 @@ ORDER = [
 those before it.
 """
 NOT_YET: set[tuple[str, str]] = {
-    ("visionmtl.config.data", "visionmtl.data.subset"),
-    ("visionmtl.config.data", "visionmtl.data.transforms.steps"),
-    ("visionmtl.data.convert", "visionmtl._yaml"),
-    ("visionmtl.data.convert", "visionmtl.data.cache"),
-    ("visionmtl.data.convert", "visionmtl.data.folder"),
-    ("visionmtl.data.convert", "visionmtl.data.mixture"),
-    ("visionmtl.data.convert", "visionmtl.data.sets.base"),
-    ("visionmtl.data.convert", "visionmtl.data.subset"),
-    ("visionmtl.data.convert", "visionmtl.tasks.drawing"),
-    ("visionmtl.data.convert", "visionmtl.tasks.results"),
-    ("visionmtl.data.sets.base", "visionmtl.data.sets"),
-    ("visionmtl.analysis.check", "visionmtl.tasks.drawing"),
     ("visionmtl.engine.evaluate", "visionmtl.tasks.drawing"),
     ("visionmtl.engine.trainer", "visionmtl.tasks.drawing"),
 }

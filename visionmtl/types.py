@@ -289,7 +289,7 @@ class Batch:
             )
         value = target.value[index]
         if value.ndim == 3:
-            value = value.permute(1, 2, 0) if len(value) == 3 else value.squeeze(0)
+            value = value.squeeze(0) if len(value) == 1 else value.permute(1, 2, 0)
         return DenseTarget(value.cpu().numpy(), target.valid[index].cpu().numpy(), known)
 
     def pin_memory(self) -> Batch:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from visionmtl.metrics.depth import DepthMetric
 from visionmtl.metrics.disparity import DisparityMetric
-from visionmtl.types import DenseTargets, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import DenseTargets
 
 TASK = TaskSpec.disparity(100.0)
 

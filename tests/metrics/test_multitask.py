@@ -14,7 +14,8 @@ from rich.console import Console
 
 from visionmtl.metrics.multitask import MultiTaskMetrics, delta_m, format_table, validation_score
 from visionmtl.tasks import TASKS
-from visionmtl.types import BoxTargets, DenseTargets, Detections, Targets, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import BoxTargets, DenseTargets, Detections, Targets
 
 SPECS = [
     TaskSpec.semseg(["wall", "floor", "chair"]),

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from visionmtl.models.backbone import StagedBackbone, WholeBackbone, create_backbone
 from visionmtl.models.factory import create_model
-from visionmtl.types import DetectionOutput, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import DetectionOutput
 
 STAGED = [
     "test_byobnet",

@@ -17,11 +17,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from visionmtl.models import pretrained
+from visionmtl.models.backbone import pretrained
 from visionmtl.models.backbone import Backbone, create_backbone
 from visionmtl.models.factory import create_model
-from visionmtl.models.pretrained import lite_package, lite_state_dict, weights_options
-from visionmtl.types import TaskSpec
+from visionmtl.models.backbone.pretrained import lite_package, lite_state_dict, weights_options
+from visionmtl.tasks import TaskSpec
 
 PHOTOS = Path(__file__).parents[2] / "assets" / "photos"
 needs_lite = pytest.mark.skipif(

@@ -193,7 +193,7 @@ def test_spans_cover_with_exact_overlaps(limit: int) -> None:
         12000,
         16383,
     ]:
-        found = spans(length, limit)
+        found = spans(length, limit, 32)
         assert found[0].start == 0
         assert found[-1].stop == length
         assert all(s.stop - s.start <= limit and s.start % 32 == 0 for s in found)
@@ -246,7 +246,7 @@ def test_objects_larger_than_the_overlap_come_out_once() -> None:
 
 
 def test_neighbours_in_an_overlap_stay_apart() -> None:
-    low = spans(1400, 768)[1].start
+    low = spans(1400, 768, 32)[1].start
     objects = {101: (low - 100, 40, low + 120, 240), 103: (low + 130, 40, low + 400, 240)}
     out = infer(LocalModel(), picture(700, 1400, objects), "native", tile=768)
     assert sorted(map(tuple, out["boxes"][0].boxes.int().tolist())) == sorted(objects.values())

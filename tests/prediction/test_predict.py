@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from visionmtl.prediction.files import predict_paths
 from visionmtl.prediction.predict import predict
 from visionmtl.tasks import TaskSpec
+from visionmtl.tasks.depth import DepthResult
+from visionmtl.tasks.detection import DetectionResult
 from visionmtl.tasks.drawing import palette
-from visionmtl.tasks.results import DepthResult, DetectionResult, NormalsResult, SemSegResult
+from visionmtl.tasks.normals import NormalsResult
+from visionmtl.tasks.semseg import SemSegResult
 from visionmtl.types import DetectionOutput
 
 CLASSES = ("red", "green", "blue")

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from visionmtl.balancing.base import BALANCERS, GradientBalancer
-from visionmtl.balancing.quadratic import minimise_nonnegative
+from visionmtl.balancing.quadratic import solve_nonnegative
 
 
 @BALANCERS.register("upgrad")
@@ -45,11 +45,12 @@ class UPGrad(GradientBalancer):
         tasks: Sequence[int] | None = None,
     ) -> Tensor:
         exact = gramian.detach().to("cpu", torch.float64)
-        identity = torch.eye(len(exact), dtype=torch.float64)
-        matrix = (
-            exact / exact.trace().clamp(min=torch.finfo(torch.float64).tiny)
-            + self.reg_eps * identity
-        )
-        # v = e_i + y with y >= 0, so the linear term is the i-th row of the matrix
-        projections = [row + minimise_nonnegative(matrix, matrix @ row) for row in identity]
+        unit = exact / exact.trace().clamp(min=torch.finfo(torch.float64).tiny)
+        values, vectors = torch.linalg.eigh(unit)
+        # R'R = G + reg_eps; rounding may have left eigenvalues of G below 0.
+        root = (values.clamp(min=0) + self.reg_eps).sqrt()[:, None] * vectors.T
+        projections = []
+        for i, own in enumerate(torch.eye(len(exact), dtype=torch.float64)):
+            # v = e_i + y with y >= 0, so v'Gv = |R y + R e_i|^2.
+            projections.append(own + solve_nonnegative(root, -root[:, i]))
         return torch.stack(projections).mean(0).to(gramian)

@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from visionmtl._console import say
+from visionmtl._images import read_image
 from visionmtl.analysis.inspect.costs import measure_costs
 from visionmtl.analysis.inspect.network import Network, is_config, load_network, picture_folder
 from visionmtl.analysis.inspect.pictures import draw
 from visionmtl.analysis.inspect.report import costs_table, stages_table
-from visionmtl.data.images import read_image
 
 
 def run(arguments: argparse.Namespace) -> int:

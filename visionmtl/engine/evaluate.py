@@ -116,16 +116,10 @@ class PictureCollector:
                     batch.sample_target(spec, i),
                     spec.kind.max_value,
                 )
-                result = spec.kind.result
                 blank = np.full_like(image, 230)
-                row.append(
-                    blank if target is None else result.draw_target(spec, target, image, scale)
-                )
-                row.append(
-                    result.from_prediction(spec, _confident(predictions[spec.name][i])).draw(
-                        image, scale
-                    )
-                )
+                row.append(blank if target is None else spec.kind.draw(target, image, scale))
+                result = spec.kind.result_of(_confident(predictions[spec.name][i]))
+                row.append(result.draw(image, scale))
             self.rows.append(row)
 
     def sheet(self) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from visionmtl._options import given_names
-from visionmtl._yaml import shown
+from visionmtl._faults import shown
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.types import TaskSpec
 from visionmtl.zoo.load import load_model

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visionmtl.balancing.backward import Balance, cut
+from visionmtl.balancing.backward import Balance
+from visionmtl.balancing.partition import cut
 from visionmtl.engine.distributed import World
 from visionmtl.engine.finite import FiniteCheck
 from visionmtl.losses import Criterion

@@ -24,7 +24,6 @@ from visionmtl.engine.build import (
     build_model,
     build_parameter_groups,
     build_parts,
-    build_penalty,
 )
 from visionmtl.engine.datasets import build_splits, build_transforms, data_notes, fingerprint
 from visionmtl.engine.distributed import World
@@ -38,8 +37,8 @@ from visionmtl.engine.signals import StopRequest
 from visionmtl.engine.state import RunProgress, TrainingState, check_same_run
 from visionmtl.engine.step import losses_after, prepare, step_gradients
 from visionmtl.metrics.multitask import validation_score
+from visionmtl.models.backbone.pretrained import one_line
 from visionmtl.models.multitask import MultiTaskModel
-from visionmtl.models.pretrained import one_line
 from visionmtl.types import Batch
 from visionmtl.zoo.checkpoints import load_checkpoint, remove_stray_files, save_checkpoint
 
@@ -156,7 +155,6 @@ class Trainer:
             min_lr_scale=config.schedule.min_lr_scale,
         )
         self.model: MultiTaskModel = model
-        self.penalty = build_penalty(config, model)
         self.ema = ModelEmaV3(model, decay=options.ema, use_warmup=True) if options.ema else None
         self.window, self.epoch_losses = (
             LossMeter(names, self.device),
@@ -296,8 +294,9 @@ class Trainer:
         try:
             step = prepare(parts, micro_batches, annotated, number)
             losses = step_gradients(parts, step)
-            if self.penalty is not None:  # of no task, and the same in all processes
-                self.penalty().backward()  # type: ignore[no-untyped-call]
+            penalty = self.model.sharing.penalty()
+            if penalty is not None:  # of no task, and the same in all processes
+                penalty.backward()  # type: ignore[no-untyped-call]
             gradients = [p.grad for p in self.parameters if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
             parts.finite.check_gradient(norm, number, samples)
@@ -361,9 +360,10 @@ class Trainer:
         means, _ = self.window.take()
         rate = max(group["lr"] for group in self.optimizer.param_groups)
         record: dict[str, Any] = {"loss": means, "lr": rate}
-        if self.penalty is not None:
-            with torch.no_grad():
-                record["penalty"] = float(self.penalty())
+        with torch.no_grad():
+            penalty = self.model.sharing.penalty()
+        if penalty is not None:
+            record["penalty"] = float(penalty)
         if self.parts.balance is not None or self.config.weighting.type != "constant":
             record |= gradient_record(self.parts, [spec.name for spec in self.tasks])
         self.logger.log("train", self.progress.step, self.progress.epoch, record)

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from visionmtl.models.heads.detection import decode
+from visionmtl.models.heads.decode import decode
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.prediction.resize import resize_dense, resize_images
 from visionmtl.prediction.tiles import OVERLAP, TILE, infer_tiles
@@ -85,7 +85,7 @@ def infer(
                 continue
             value = raw.pop(spec.name)  # its memory is needed for the next
             if isinstance(value, Tensor):
-                finish = spec.kind.result.finish
+                finish = spec.kind.finish
                 results[spec.name] = _without_channel(
                     resize_dense(value, finish, height, width, tiled)
                 )

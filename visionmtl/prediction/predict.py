@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from visionmtl.data.images import read_image
+from visionmtl._images import read_image
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.prediction.infer import Size, evaluation_mode, infer, network_size
 from visionmtl.prediction.result import Result
@@ -50,7 +50,7 @@ def predict(
     results = {}
     for spec in model.tasks:
         output = outputs.pop(spec.name)  # its memory is needed for the next
-        results[spec.name] = spec.kind.result.from_prediction(spec, output[0])
+        results[spec.name] = spec.kind.result_of(output[0])
     return Result(pixels, results, name)
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Finish = Callable[[Tensor, bool], Tensor]
-"""``TaskResult.finish`` of a kind."""
+"""``DenseKind.finish`` of a kind."""
 STRIP_ELEMENTS = 2**25
 """Dense predictions are resampled in strips of rows of about this many numbers."""
 

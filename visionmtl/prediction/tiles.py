@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from visionmtl.models.heads.detection import decode
-from visionmtl.models.multitask import MULTIPLE, MultiTaskModel
+from visionmtl.models.heads.decode import decode
+from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.prediction.boxes import Seam, TileBox, join_tiles, tile_boxes
 from visionmtl.prediction.resize import Finish
 from visionmtl.types import DetectionOutput, Detections, Prediction
@@ -25,7 +25,7 @@ TILE = 2048
 """One pass takes TILE * TILE pixels; larger images are cut into tiles of at most this side."""
 OVERLAP = 256
 """Pixels that neighbouring tiles share. Like the starts of tiles it is a multiple of the coarsest
-stride, ``MULTIPLE``: the cells of a tile's feature maps lie where those of the whole image do.
+stride, ``model.multiple``: the cells of a tile's maps lie where those of the whole image do.
 """
 
 
@@ -48,16 +48,16 @@ def infer_tiles(
         tile: largest side of a tile.
         score_threshold: detections below it are left out.
     """
-    finish = {spec.name: spec.kind.result.finish for spec in model.tasks}
-    rows = spans(images.shape[-2], tile)
-    columns = spans(images.shape[-1], tile)
+    kinds = {spec.name: spec.kind for spec in model.tasks}
+    rows = spans(images.shape[-2], tile, model.multiple)
+    columns = spans(images.shape[-1], tile, model.multiple)
     canvases: dict[str, _Canvas] = {}
     found: dict[str, list[list[TileBox]]] = {}
     for r, y in enumerate(rows):
         for c, x in enumerate(columns):
             for name, value in forward(images[..., y.start : y.stop, x.start : x.stop]).items():
                 if isinstance(value, Tensor):
-                    canvas = canvases.setdefault(name, _Canvas(images, finish[name]))
+                    canvas = canvases.setdefault(name, _Canvas(images, kinds[name].finish))
                     canvas.add(value, y, x)
                     continue
                 boxes = found.setdefault(name, [[] for _ in images])
@@ -104,15 +104,15 @@ class Span(NamedTuple):
         return begin, end
 
 
-def spans(length: int, limit: int) -> list[Span]:
+def spans(length: int, limit: int, multiple: int) -> list[Span]:
     """Tiles of one side of at most ``limit`` that cover ``length`` with overlaps of exactly
-    OVERLAP.
+    OVERLAP; they start at a multiple of ``multiple``.
     """
     if length <= limit:
         return [Span(0, length, 0, 0)]
-    limit -= limit % MULTIPLE
+    limit -= limit % multiple
     count = math.ceil((length - OVERLAP) / (limit - OVERLAP))
-    step = math.ceil((length - OVERLAP) / count / MULTIPLE) * MULTIPLE
+    step = math.ceil((length - OVERLAP) / count / multiple) * multiple
     count = math.ceil((length - OVERLAP) / step)  # rounding the step up may save a tile
     found = []
     for i in range(count):

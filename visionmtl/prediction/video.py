@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from visionmtl.prediction.result import Result
-from visionmtl.tasks.results import DetectionResult, write_coco
+from visionmtl.tasks.coco import write_coco
+from visionmtl.tasks.detection import DetectionResult
 
 PANEL_SIDE = 640
 """Largest side of the pictures of a panel, pixels."""

@@ -12,8 +12,7 @@ from visionmtl._registry import Registry
 
 
 class LossWeighting(nn.Module):
-    """Turns the losses of T tasks into the scalar that is minimised; what it learns is in its
-    ``state_dict``.
+    """Losses of T tasks -> the scalar that is minimised; what it learns is in its ``state_dict``.
 
     ``forward`` changes no state: it may be called for every micro-batch. What a method learns it
     learns from the three hooks below, which the engine calls with the losses of the whole step,
@@ -77,8 +76,10 @@ class LossWeighting(nn.Module):
         """
 
     def end_epoch(self, losses: Tensor) -> None:
-        """Called after each epoch with its mean losses (T,), NaN for a task without truth; without
-        gradient.
+        """Called after each epoch, without gradient.
+
+        Args:
+            losses: (T,) the means of the epoch, NaN for a task without truth.
         """
 
 

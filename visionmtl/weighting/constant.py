@@ -26,11 +26,9 @@ class ConstantWeighting(LossWeighting):
 
     weights: Tensor
 
-    def __init__(
-        self, tasks: Sequence[str], *, weights: Mapping[str, NonNegative] | None = None
-    ) -> None:
+    def __init__(self, tasks: Sequence[str], *, weights: Mapping[str, NonNegative] = {}) -> None:
         super().__init__(len(tasks))
-        given = dict(weights or {})
+        given = dict(weights)
         unknown = sorted(set(given) - set(tasks))
         if unknown:
             raise ValueError(f"weights: unknown tasks {unknown}; the run has {list(tasks)}")

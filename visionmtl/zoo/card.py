@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from visionmtl.config.data import RoomsSource, sources
+from visionmtl.config.data import sources
 from visionmtl.config.schema import Config
 from visionmtl.models.multitask import MultiTaskModel
 
@@ -26,10 +26,9 @@ def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any])
     ]
     parts = sources(config.data)
     data = " and ".join(
-        "the procedural rooms of visionmtl" if isinstance(p, RoomsSource) else f"`{p.root}`"
-        for p in parts
+        "the procedural rooms of visionmtl" if p.root is None else f"`{p.root}`" for p in parts
     )
-    split = ", ".join(dict.fromkeys("val" if isinstance(p, RoomsSource) else p.val for p in parts))
+    split = ", ".join(dict.fromkeys(p.val if isinstance(p.val, str) else "val" for p in parts))
     return "\n".join(
         [
             f"# {config.model.backbone.name}, {len(model.tasks)} tasks, {config.model.sharing.type} sharing",

@@ -71,7 +71,7 @@ def test_classes_are_those_of_the_benchmark(root: Path) -> None:
         "motorcycle",
         "bicycle",
     )
-    assert disparity.max_disparity == 128
+    assert disparity.kind.max_disparity == 128
 
 
 def test_facts_agree_with_the_published_table() -> None:

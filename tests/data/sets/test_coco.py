@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionmtl.data.sets.coco import Coco, PanopticSegments
+from visionmtl.data.sets.coco import Coco
+from visionmtl.data.sets.panoptic import PanopticSegments
 from visionmtl.types import BoxTarget, DenseTarget, Sample
 
 Make = Callable[[Path], None]
@@ -116,7 +117,10 @@ def test_label_images_may_lie_beside_annotations(root: Path) -> None:
 
 def test_label_images_that_are_still_packed_are_named(root: Path) -> None:
     shutil.rmtree(root / "annotations" / "panoptic_val2017")
-    expected = r"panoptic_val2017\.json: its label images are missing, unpack panoptic_val2017\.zip as .*panoptic_val2017$"
+    expected = (
+        r"panoptic_val2017\.json: its label images are missing, "
+        r"unpack panoptic_val2017\.zip as .*panoptic_val2017$"
+    )
     with pytest.raises(ValueError, match=expected):
         Coco(root, "val")
 
@@ -148,7 +152,10 @@ def test_listed_images_that_are_not_there_are_named(root: Path, kind: str) -> No
     for name in ("000000000285", "000000000632"):
         (root / "val2017" / f"{name}.jpg").unlink()
     task = {"instances": "detection", "panoptic": "semseg"}[kind]
-    expected = rf"{kind}_val2017\.json: lists val2017/000000000285\.jpg, which is not there; missing: 2 of 3$"
+    expected = (
+        rf"{kind}_val2017\.json: lists val2017/000000000285\.jpg, which is not there; "
+        r"missing: 2 of 3$"
+    )
     with pytest.raises(ValueError, match=expected):
         Coco(root, "val", [task])
 

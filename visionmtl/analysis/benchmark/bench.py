@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from visionmtl.config.data import FolderSource, sources
+from visionmtl.config.data import sources
 from visionmtl.config.schema import Config
 from visionmtl.data.loader import EpochSampler, TransformedDataset, make_loader
 from visionmtl.engine.build import build_model
@@ -129,8 +129,7 @@ class Bench(Stopwatch):
         """The training samples as they lie on the disk."""
         config = self.config.model_copy(deep=True)
         for source in sources(config.data):
-            if isinstance(source, FolderSource):
-                source.cache = None
+            source.cache = None
         return build_dataset(config, "train")
 
     @cached_property

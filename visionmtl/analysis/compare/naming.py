@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from visionmtl._yaml import shown
+from visionmtl._faults import shown
 from visionmtl.analysis.compare.reading import Run
 from visionmtl.config.schema import Config
 from visionmtl.engine.state import RESUMABLE

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from visionmtl.config.data import RoomsSource, sources
+from visionmtl.config.data import sources
 from visionmtl.config.schema import Config
 from visionmtl.models.multitask import MultiTaskModel
 
@@ -114,9 +114,7 @@ def input_size(config: Config) -> tuple[int, int] | None:
         return config.model.input_size
     source = sources(config.data)[0]
     for step in reversed(source.transforms.train):
-        if "size" in step:
-            height, width = step["size"]
+        if "size" in step.options:
+            height, width = step.options["size"]
             return height, width
-    if isinstance(source, RoomsSource):
-        return source.size
-    return None
+    return source.options.get("size")

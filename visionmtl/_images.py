@@ -1,4 +1,4 @@
-"""Safe reading of photographs and label files: bytes, then the header's size, then the pixels.
+"""Safe reading of picture files: bytes, then the header's size, then the pixels.
 
 Everything that comes from a user's disk goes through here, in training, evaluation, prediction and
 serving alike, so they cannot disagree. The format is told from the first bytes, never from the file
@@ -30,8 +30,6 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from visionmtl.types import DenseTarget
-
 MAX_PIXELS = 200_000_000
 """Images beyond it are refused before they are decoded (600 MB of RGB)."""
 
@@ -53,17 +51,17 @@ own size limit.
 
 # What Pillow's readers raise on hostile or broken bytes.
 _BROKEN = (
-    *(
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        LookupError,
-        EOFError,
-        OverflowError,
-        AttributeError,
-    ),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OverflowError,
+    AttributeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
 )
 
 _CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
@@ -109,62 +107,21 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> NDArra
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def read_labels(path: Path, num_classes: int, ignore_value: int = 255) -> DenseTarget:
-    """Reads class ids from a grey or palette PNG of up to 8 bits, or from a 16-bit grey one.
-
-    Palette indices are the ids, whatever their colours; the ids of 2- and 4-bit grey files are the
-    stored numbers.
-
-    Returns:
-        value uint8 (H, W), 0 where invalid; valid is False where the file holds ``ignore_value``.
-
-    Raises:
-        ValueError: unreadable file, not a PNG, a colour image, ids that are neither a class nor
-            ``ignore_value``.
-    """
-    ids = read_ids(path)
-    valid = ids != ignore_value
-    value = np.where(valid, ids, 0)
-    if value.max() >= num_classes:
-        found = ", ".join(map(str, np.unique(value[value >= num_classes])[:10]))
-        raise ValueError(
-            f"{path}: class ids {found}, expected 0..{num_classes - 1} or {ignore_value} (ignored)"
-        )
-    return DenseTarget(value.astype(np.uint8), valid)
-
-
-def read_mask(path: Path, positive_value: int = 1, ignore_value: int | None = 255) -> DenseTarget:
-    """Reads a mask of yes and no from a PNG as ``read_labels`` takes it: 0 is no,
-    ``positive_value`` is yes.
-
-    Returns:
-        value uint8 (H, W), 0 or 1, 0 where invalid; valid is False where the file holds
-        ``ignore_value``.
-
-    Raises:
-        ValueError: unreadable file, not a PNG, a colour image, other values.
-    """
-    ids = read_ids(path)
-    valid = np.ones(ids.shape, bool) if ignore_value is None else ids != ignore_value
-    value = valid & (ids == positive_value)
-    if (valid & (ids != 0) & ~value).any():
-        found = ", ".join(map(str, np.unique(ids[valid & (ids != 0) & ~value])[:10]))
-        ignored = "" if ignore_value is None else f", {ignore_value} (ignored)"
-        raise ValueError(
-            f"{path}: values {found}, expected 0 (no), {positive_value} (yes){ignored}"
-        )
-    return DenseTarget(value.astype(np.uint8), valid)
-
-
 def read_ids(path: Path) -> NDArray[np.int32]:
-    """The numbers (H, W) of a grey or palette PNG of up to 8 bits, or of a 16-bit grey one; see
-    ``read_labels``.
+    """The numbers (H, W) of a grey or palette PNG of up to 8 bits, or of a 16-bit grey one.
+
+    Palette indices count, whatever their colours; the numbers of 2- and 4-bit grey files are those
+    that are stored.
+
+    Raises:
+        ValueError: unreadable file, not a PNG, a colour image.
     """
     data = read_bytes(path)
     image = _load(data, str(path), formats=("PNG",))
     if image.mode not in ("1", "L", "P") and not _is_grey16(image, data):
         raise ValueError(
-            f"{path}: a colour image ({image.mode}), expected one class id per pixel, grey or palette"
+            f"{path}: a colour image ({image.mode}), "
+            "expected one class id per pixel, grey or palette"
         )
     ids = np.asarray(image).astype(np.int32)
     if image.mode == "L":
@@ -172,25 +129,12 @@ def read_ids(path: Path) -> NDArray[np.int32]:
     return ids
 
 
-def read_depth(
-    path: Path,
-    scale: float,
-    invalid_value: float = 0.0,
-    max_depth: float = np.inf,
-    offset: float = 0.0,
-) -> DenseTarget:
-    """Reads depth, or disparity, from a 16-bit grey PNG or a 16-bit, 32-bit or float TIFF.
+def read_numbers(path: Path, what: str = "numbers") -> np.ndarray:
+    """The numbers (H, W) of a 16-bit grey PNG, or of a 16-bit, 32-bit or float TIFF.
 
     Args:
         path: the file.
-        scale: metres per unit of the stored number (0.001 for millimetres).
-        invalid_value: the stored number that stands for "no measurement".
-        max_depth: metres; what lies beyond is invalid.
-        offset: added to the stored number before it is scaled.
-
-    Returns:
-        value float32 (H, W) metres, 0 where invalid; valid is False where the file holds
-        ``invalid_value``, NaN, infinity, nothing above zero, or more than ``max_depth``.
+        what: the numbers are, for messages.
 
     Raises:
         ValueError: unreadable file, not a PNG or TIFF, 8 bits per channel.
@@ -198,21 +142,13 @@ def read_depth(
     image = _load(read_bytes(path), str(path), formats=("PNG", "TIFF"))
     if not image.mode.startswith(("I", "F")):
         raise ValueError(
-            f"{path}: an 8-bit image ({image.mode}) cannot hold depth, expected 16-bit grey"
+            f"{path}: an 8-bit image ({image.mode}) cannot hold {what}, expected 16-bit grey"
         )
-    raw = np.asarray(image)
-    metres = (raw + np.float64(offset)) * scale
-    valid = (raw != invalid_value) & np.isfinite(metres) & (metres > 0) & (metres <= max_depth)
-    return DenseTarget(np.where(valid, metres, 0).astype(np.float32), valid)
+    return np.asarray(image)
 
 
-def read_normals(path: Path) -> DenseTarget:
-    """Reads surface normals from an 8-bit RGB PNG, n = (stored - 128) / 127.
-
-    Returns:
-        value float32 (H, W, 3) unit vectors, 0 where invalid; valid is False where the stored
-        vector is shorter than 0.5 or longer than 1.5, which includes the sentinel (0, 0, 0), of
-        length 1.75.
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """The bytes (H, W, 3) of an 8-bit RGB PNG, as they are stored.
 
     Raises:
         ValueError: unreadable file, not a PNG, not 8-bit RGB.
@@ -221,15 +157,8 @@ def read_normals(path: Path) -> DenseTarget:
     image = _load(data, str(path), formats=("PNG",))
     bits = _bits(image, data)
     if image.mode != "RGB" or bits != 8:
-        raise ValueError(f"{path}: {bits}-bit {image.mode} image, expected normals in 8-bit RGB")
-    vector = np.asarray(image).astype(np.float32) - 128  # in units of 1 / 127
-    x, y, z = np.moveaxis(vector, 2, 0)
-    length = np.sqrt(x * x + y * y + z * z)
-    valid = (length >= 0.5 * 127) & (length <= 1.5 * 127)
-    factor = np.where(valid, 1 / np.maximum(length, 1), np.float32(0))
-    for component in (x, y, z):
-        component *= factor
-    return DenseTarget(vector, valid)
+        raise ValueError(f"{path}: {bits}-bit {image.mode} image, expected 8-bit RGB")
+    return np.asarray(image)
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -279,7 +208,8 @@ def _load(
         )
     with _faults_named(name, reader.format):
         if reader is PngImageFile:
-            image.verify()  # checksums and the end mark, which load() skips; the object is used up by it
+            # Checksums and the end mark, which load() skips; the object is used up by it.
+            image.verify()
             image = reader(io.BytesIO(data))
         image.load()
     return image

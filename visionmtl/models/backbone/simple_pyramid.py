@@ -1,4 +1,4 @@
-"""Simple feature pyramid for plain vision transformers (Li et al. 2022, ViTDet, section 3)."""
+"""Simple feature pyramid for plain vision transformers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from torch import Tensor, nn
 from visionmtl.models.layers import LayerNorm2d
 from visionmtl.types import Pyramid
 
+PATCH = 16
+"""Stride of the one map from which the pyramid is made."""
+
 
 class SimpleFeaturePyramid(nn.Module):
     """One map (B, C, H / 16, W / 16) -> c2..c5, all with C channels.
 
-    c2 takes two transposed convolutions, c3 one, c4 none, and c5 a pooling.
+    c2 takes two transposed convolutions, c3 one, c4 none, and c5 a pooling (Li et al. 2022, ViTDet,
+    section 3).
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-
-        def up() -> nn.Module:
-            return nn.ConvTranspose2d(channels, channels, kernel_size=2, stride=2)
-
         self.branches = nn.ModuleList(
             [
-                nn.Sequential(up(), LayerNorm2d(channels), nn.GELU(), up()),
-                up(),
+                nn.Sequential(_up(channels), LayerNorm2d(channels), nn.GELU(), _up(channels)),
+                _up(channels),
                 nn.Identity(),
                 nn.MaxPool2d(kernel_size=2, stride=2),
             ]
@@ -31,3 +31,7 @@ class SimpleFeaturePyramid(nn.Module):
 
     def forward(self, x: Tensor) -> Pyramid:
         return [branch(x) for branch in self.branches]
+
+
+def _up(channels: int) -> nn.Module:
+    return nn.ConvTranspose2d(channels, channels, kernel_size=2, stride=2)
