@@ -30,11 +30,6 @@ ORDER = [
 """Rooms from the ground up; before them stand the helpers, ``_*.py``. A room imports only from
 those before it.
 """
-NOT_YET: set[tuple[str, str]] = {
-    ("visionmtl.engine.evaluate", "visionmtl.tasks.drawing"),
-    ("visionmtl.engine.trainer", "visionmtl.tasks.drawing"),
-}
-"""Imports within functions, (importer, imported), that are still to be moved to the top."""
 
 
 class Import:
@@ -161,11 +156,7 @@ def test_no_circle() -> None:
 
 
 def test_imports_stand_at_the_top() -> None:
-    assert within_functions(imports()) <= NOT_YET
-
-
-def test_what_is_not_yet_at_the_top_is_listed_while_it_is_there() -> None:
-    assert within_functions(imports()) >= NOT_YET
+    assert within_functions(imports()) == set()
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def choices(registry: Registry[Any]) -> str:
     """A row for each class of a registry; of a method, what its file says, too."""
     rows = ["| type | meaning and options |", "|---|---|"]
     for name, cls in registry.items():
-        what = f"{_kinds_of(cls)}{_first_paragraph(cls)}"
+        what = f"{_prefix_of(cls)}{_first_paragraph(cls)}"
         if registry is WEIGHTINGS or registry is BALANCERS:
             what = f"{_first_paragraph(sys.modules[cls.__module__])}<br>{what}"
         rows.append(f"| `{name}` | {'<br>'.join([what, *_options(cls)])} |")
@@ -212,9 +212,10 @@ def _options(cls: type) -> list[str]:
     return lines
 
 
-def _kinds_of(cls: type) -> str:
-    kinds = getattr(cls, "kinds", ())
-    return f"{', '.join(kinds)}: " if kinds else ""
+def _prefix_of(cls: type) -> str:
+    """The kinds of task that a head or loss is for; the title of a data set."""
+    named = [*getattr(cls, "kinds", ()), *filter(None, [getattr(cls, "title", None)])]
+    return f"{', '.join(named)}: " if named else ""
 
 
 def _first_paragraph(documented: Any) -> str:

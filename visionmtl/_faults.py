@@ -24,7 +24,8 @@ _MISSING = (
     "missing_keyword_only_argument",
     "union_tag_not_found",
 )
-UNKNOWN_KEYS = ("extra_forbidden", "unexpected_keyword_argument")
+UNKNOWN_KEY = "unknown key"
+_UNKNOWN_KEYS = ("extra_forbidden", "unexpected_keyword_argument")
 _EXPECTED = {
     "int_type": "an integer",
     "int_parsing_size": "an integer that is not so large",
@@ -57,13 +58,13 @@ def problems(error: ValidationError, values: Any) -> dict[Place, str]:
     """
     found: dict[Place, list[str]] = {}
     faults = error.errors(include_url=False)
-    for fault in sorted(faults, key=lambda fault: fault["type"] not in UNKNOWN_KEYS):
-        texts = found.setdefault(place_of(fault, values), [])
-        texts.append(explain(fault))
+    for fault in sorted(faults, key=lambda fault: fault["type"] not in _UNKNOWN_KEYS):
+        texts = found.setdefault(_place_of(fault, values), [])
+        texts.append(_explain(fault))
     return {place: _alternatives(texts) for place, texts in found.items()}
 
 
-def place_of(fault: ErrorDetails, values: Any) -> Place:
+def _place_of(fault: ErrorDetails, values: Any) -> Place:
     """Where a fault is, in the keys of ``values``.
 
     Inside a union pydantic adds the alternative to the location; the user's values have no such
@@ -76,20 +77,20 @@ def place_of(fault: ErrorDetails, values: Any) -> Place:
         if _has(values, part):
             values = values[part]
             place.append(part)
-        elif last and fault["type"] in (*_MISSING, *UNKNOWN_KEYS, _FOUND):
+        elif last and fault["type"] in (*_MISSING, *_UNKNOWN_KEYS, _FOUND):
             place.append(part)
     if fault["type"].startswith("union_tag"):
         place.append(fault["ctx"]["discriminator"].strip("'"))
     return tuple(place)
 
 
-def explain(fault: ErrorDetails) -> str:
+def _explain(fault: ErrorDetails) -> str:
     """What was expected and what came."""
     kind = fault["type"]
     value = fault["input"]
     context = fault.get("ctx", {})
-    if kind in UNKNOWN_KEYS:
-        return "unknown key"
+    if kind in _UNKNOWN_KEYS:
+        return UNKNOWN_KEY
     if kind in _MISSING:
         return "required key is missing"
     if kind == "json_invalid":

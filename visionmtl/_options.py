@@ -31,7 +31,7 @@ from pydantic import (
 from pydantic.errors import PydanticUserError
 from pydantic_core import CoreSchema, core_schema
 
-from visionmtl._faults import UNKNOWN_KEYS, closest, dotted, explain, place_of, plain
+from visionmtl._faults import UNKNOWN_KEY, closest, dotted, plain, problems
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -171,11 +171,9 @@ def check_options(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
     try:
         checked = model.model_validate(values)
     except ValidationError as error:
-        texts = []
-        for fault in error.errors(include_url=False):
-            place = place_of(fault, values)
-            problem = explain(fault)
-            if fault["type"] in UNKNOWN_KEYS:
+        texts: list[str] = []
+        for place, problem in problems(error, values).items():
+            if problem == UNKNOWN_KEY:
                 known = list(model.model_fields)
                 problem = f"unknown option{closest(place[-1], known)}; known: {', '.join(known)}"
             texts.append(f"{dotted(place)}: {problem}")
@@ -186,7 +184,7 @@ def check_options(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
 def checking(cls: C) -> C:
     """Make the constructor of a class check its options, also when it is called from Python."""
     constructor = _constructor(cls)
-    if getattr(constructor, "checks_options", False):
+    if constructor is object.__init__ or getattr(constructor, "checks_options", False):
         return cls
 
     @functools.wraps(constructor)

@@ -20,8 +20,8 @@ from visionmtl.balancing.backward import Balance, Scope
 from visionmtl.balancing.cut_gradients import weighted
 from visionmtl.balancing.jacobian_gradients import JacobianGradients
 from visionmtl.engine.distributed import World
-from visionmtl.engine.finite import FiniteCheck
-from visionmtl.engine.step import BALANCING, StepParts, losses_after, prepare, step_gradients
+from visionmtl.engine.step import losses_after, step_gradients
+from visionmtl.engine.step_parts import BALANCING, StepParts, prepare
 from visionmtl.losses import Criterion, build_loss
 from visionmtl.models.backbone import Backbone, create_backbone
 from visionmtl.models.decoders import Decoder
@@ -169,32 +169,19 @@ def make_parts(
     world: World | None = None,
     bf16: bool = False,
 ) -> StepParts:
-    world, device, names = (
-        world or World(),
-        torch.device("cpu"),
-        [spec.name for spec in model.tasks],
-    )
+    world = world or World()
+    names = [spec.name for spec in model.tasks]
     learner = WEIGHTINGS.make(weighting, {"num_tasks": len(names), "tasks": names}, {})
     if learner.needs_gramian and method is None:
         method = "sum"
     balance = Balance(BALANCERS[method](), model, scope, every, world.sum_) if method else None
-    finite = FiniteCheck(names, device, immediate=True, gather=world.gather)
-    forward: Any = model if balance else world.parallel(model, find_unused=True)
     criterion = Criterion({spec.name: build_loss(spec) for spec in model.tasks})
-    halves = model.features, model.predict
-    return StepParts(
-        model, forward, *halves, criterion, learner, balance, finite, device, world, bf16, seed=3
-    )
+    return StepParts(model, criterion, learner, balance, world=world, bf16=bf16, seed=3)
 
 
 def run(parts: StepParts, *batches: Batch, number: int = 1) -> Tensor:
     """The losses of a step, whose gradient is in ``.grad``."""
-    counts = [count for batch in batches for count in batch.annotated.values()]
-    sums, width = parts.world.sum_host(counts), len(parts.model.tasks)
-    return step_gradients(
-        parts,
-        prepare(parts, batches, [sums[i : i + width] for i in range(0, len(sums), width)], number),
-    )
+    return step_gradients(parts, prepare(parts, batches, number))
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -554,9 +541,7 @@ def three_steps(world: World, case: tuple[str | None, Scope, str, str, int]) -> 
         micro = (
             split(own, *[8 // world.size // accumulate] * accumulate) if world.size > 1 else [own]
         )
-        counts = [count for batch in micro for count in batch.annotated.values()]
-        sums = world.sum_host(counts)
-        step = prepare(parts, micro, [sums[i : i + 3] for i in range(0, len(sums), 3)], number)
+        step = prepare(parts, micro, number)
         losses = step_gradients(parts, step)
         optimizer.step()
         optimizer.zero_grad()

@@ -16,7 +16,7 @@ from visionmtl.cli.main import parse
 HEAVY = ("torch", "numpy", "rich", "pydantic", "yaml", "timm", "cv2", "matplotlib")
 USAGE = {
     "train": "CONFIG [key.sub=value ...] --output-dir D --resume --print-config --limit-batches N",
-    "eval": "CONFIG --model --data ROOT --split S --tasks --json OUT --size N --batch-size --workers",
+    "eval": "CONFIG --model --data --split S --tasks --json OUT --size N --batch-size --workers",
     "predict": "INPUT --model --output D --size N --score-threshold P --device NAME",
     "check-data": "ROOT|CONFIG --overview PNG",
     "convert-data": "ROOT|CONFIG DST --splits --tasks",

@@ -61,7 +61,6 @@ def test_train_leaves_a_complete_run_folder(trained: Path) -> None:
         "config.yaml",
         "env.json",
         "metrics.jsonl",
-        "metrics.csv",
         "checkpoints",
         "model",
         "tensorboard",

@@ -31,7 +31,7 @@ MakeTrainer = Callable[..., Trainer]
 def first_gradients(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The gradients that the first optimiser step sees."""
     seen: list[list[Tensor]] = []
-    step = trainer.optimizer.step
+    step = trainer.parts.optimizer.step
 
     def look(*args: Any) -> Any:
         seen.append(
@@ -42,7 +42,7 @@ def first_gradients(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[T
         )
         return step(*args)
 
-    monkeypatch.setattr(trainer.optimizer, "step", look)
+    monkeypatch.setattr(trainer.parts.optimizer, "step", look)
     trainer.fit()
     return seen[0]
 

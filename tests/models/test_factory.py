@@ -9,8 +9,8 @@ import torch
 
 import visionmtl.models
 from visionmtl import load_model
-from visionmtl.models.factory import CONFIG_KEYS, create_model, create_model_from_config
 from visionmtl.models.backbone.pretrained import weights_options
+from visionmtl.models.factory import CONFIG_KEYS, create_model, create_model_from_config
 from visionmtl.models.sharing import SHARING
 from visionmtl.tasks import TaskSpec
 from visionmtl.zoo.folder import save_model

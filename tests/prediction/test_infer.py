@@ -32,6 +32,7 @@ class LocalModel(nn.Module):
             TaskSpec.saliency(),
         ]
         self.input_size = input_size
+        self.multiple = 32
         self.seen: list[tuple[int, ...]] = []
 
     def forward(self, images: Tensor) -> dict[str, Tensor | DetectionOutput]:

@@ -71,7 +71,8 @@ def test_num_tasks() -> None:
 
 def test_names() -> None:
     assert sorted(WEIGHTINGS) == [
-        "constant", "db_mtl", "dwa", "famo", "gls", "gradnorm", "imtl_l", "rlw", "stch", "uncertainty",
+        "constant", "db_mtl", "dwa", "famo", "gls",
+        "gradnorm", "imtl_l", "rlw", "stch", "uncertainty",
     ]  # fmt: skip
 
 

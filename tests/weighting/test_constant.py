@@ -9,7 +9,6 @@ import torch
 from visionmtl.weighting import ConstantWeighting
 from visionmtl.weighting.rows import present_rows
 
-
 THREE = ["semseg", "depth", "normals"]
 
 

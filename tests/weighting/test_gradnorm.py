@@ -100,7 +100,7 @@ def test_flags() -> None:
 
 @pytest.mark.parametrize("alpha", [-1.0, math.inf, math.nan])
 def test_bad_alpha(alpha: float) -> None:
-    with pytest.raises(ValueError, match="^GradNorm: alpha: must be (>= 0|finite), got"):
+    with pytest.raises(ValueError, match=r"^GradNorm: alpha: must be (>= 0|finite), got"):
         GradNorm(2, alpha=alpha)
 
 

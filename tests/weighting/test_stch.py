@@ -58,7 +58,7 @@ def test_bad_mu(mu: float) -> None:
 
 
 def test_bad_warmup_epochs() -> None:
-    with pytest.raises(ValueError, match="^STCH: warmup_epochs: must be >= 1, got 0$"):
+    with pytest.raises(ValueError, match=r"^STCH: warmup_epochs: must be >= 1, got 0$"):
         STCH(2, warmup_epochs=0)
 
 

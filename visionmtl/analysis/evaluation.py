@@ -20,7 +20,7 @@ from visionmtl.data.transforms.joint import build_transform
 from visionmtl.engine.datasets import build_dataset, open_folder
 from visionmtl.engine.evaluate import evaluate
 from visionmtl.engine.logging import json_safe
-from visionmtl.metrics.multitask import format_table
+from visionmtl.metrics.table import format_table
 from visionmtl.prediction.infer import Size
 from visionmtl.types import MultiTaskDataset
 from visionmtl.zoo.load import load_model

@@ -15,10 +15,10 @@ from visionmtl.balancing.quadratic import solve_nonnegative
 
 @BALANCERS.register("upgrad")
 class UPGrad(GradientBalancer):
-    """The mean of the gradients, each projected onto the dual cone {d : <g_t, d> >= 0 for all t}
-    first.
+    """The mean of the gradients, each projected onto the dual cone first.
 
-    Quinton & Rey 2024, https://arxiv.org/abs/2406.16232, Proposition 1: the projection of g_i is
+    The cone is {d : <g_t, d> >= 0 for all t}. Quinton & Rey 2024, https://arxiv.org/abs/2406.16232,
+    Proposition 1: the projection of g_i is
     ``sum_t v_t g_t`` with the v that minimises ``v'Gv`` over ``v >= e_i``. No task gets worse to
     first order; without conflict all weights are 1 / T. There is no state.
 

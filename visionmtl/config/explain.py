@@ -7,14 +7,14 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from visionmtl._faults import Place, closest, dotted
+from visionmtl._faults import UNKNOWN_KEY, Place, closest, dotted
 from visionmtl.config.schema import Config
 from visionmtl.config.sections import Choice, Section
 
 
 def with_hint(place: Place, problem: str, values: Any) -> str:
     """The problem at a place; of an unknown key also what may have been meant."""
-    if problem != "unknown key":
+    if problem != UNKNOWN_KEY:
         return problem
     section, value = _section_at(Config, values, place[:-1])
     name = str(place[-1])

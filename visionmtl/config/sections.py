@@ -102,13 +102,17 @@ class Choice(Section):
     @classmethod
     def flat_model(cls, chosen: Any) -> Model:
         """The section's own keys and the options of a class, in the order of a written config."""
-        return _flat_model(cls, chosen)  # type: ignore[arg-type]
+        return _flat_model(cls, chosen)
 
     @classmethod
     def with_option(cls, name: str) -> list[str]:
         """The choices that have an option of this name."""
-        choices = cls.registry.items()
-        return [choice for choice, made in choices if name in options_model(made).model_fields]
+        found: list[str] = []
+        for choice in cls.registry:
+            made: Class = cls.registry[choice]
+            if name in options_model(made).model_fields:
+                found.append(choice)
+        return found
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> Self:

@@ -68,7 +68,10 @@ def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
     valid = np.zeros((len(samples), height, width), bool)
     for i, target in enumerate(found):
         if isinstance(target, DenseTarget):
-            value[i] = target.value.transpose(2, 0, 1) if target.value.ndim == 3 else target.value
+            if target.value.ndim == 3:
+                value[i] = target.value.transpose(2, 0, 1)
+            else:
+                value[i] = target.value
             valid[i] = target.valid
     return DenseTargets(
         torch.from_numpy(value), torch.from_numpy(valid), torch.tensor(annotated), known
@@ -77,13 +80,16 @@ def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
 
 def _known(found: Sequence[Target | None], num_classes: int) -> Tensor | None:
     """Which classes (B, K) each annotation speaks of; None where all speak of all."""
-    known = np.ones((len(found), num_classes), bool)
-    partly = False
+    masks = {}
     for i, target in enumerate(found):
         if target is not None and target.known is not None:
-            known[i] = target.known
-            partly = True
-    return torch.from_numpy(known) if partly else None
+            masks[i] = torch.from_numpy(target.known)
+    if not masks:
+        return None
+    known = torch.ones((len(found), num_classes), dtype=torch.bool)
+    for i, mask in masks.items():
+        known[i] = mask
+    return known
 
 
 def _teaches(target: Target | None) -> bool:

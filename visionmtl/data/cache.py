@@ -115,7 +115,9 @@ class CachedDataset:
         dtype = np.dtype(str(self._index[f"{name}.dtype"]))
         if not path.is_file() or path.stat().st_size != total * dtype.itemsize:
             raise self._damaged(path)
-        return np.memmap(path, dtype, "r") if total else np.empty(0, dtype)
+        if not total:
+            return np.empty(0, dtype)
+        return np.memmap(path, dtype, "r")
 
     def _damaged(self, path: Path) -> ValueError:
         return ValueError(f"{path}: damaged; delete {self.path}, it is made again")

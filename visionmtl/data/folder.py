@@ -109,17 +109,15 @@ class FolderDataset:
         self._labels: dict[str, Labels] = {}
         self._depth: tuple[str, Labels] | None = None
         for task in selected:
-            derived = source is not None and task.name == _DERIVED
-            stored = source if source is not None and derived else task
-            labels = open_labels(stored, folder, boundary)
-            if labels is None:
+            if source is not None and task.name == _DERIVED:
+                depth = open_labels(source, folder, boundary)
+                if depth is not None:
+                    self._depth = (source.name, depth)
+                    self._unused(depth)
                 continue
-            if derived:
-                self._depth = (stored.name, labels)
-            else:
+            labels = open_labels(task, folder, boundary)
+            if labels is not None:
                 self._labels[task.name] = labels
-        if self._depth is not None:
-            self._unused(self._depth[1])
         self.unused_labels = {name: self._unused(labels) for name, labels in self._labels.items()}
         dropped: Counter[str] = Counter()
         for labels in self._labels.values():
@@ -146,7 +144,9 @@ class FolderDataset:
         found = {name: labels.read(sample_id, size) for name, labels in self._labels.items()}
         if self._depth is not None:
             name, files = self._depth
-            depth = found[name] if name in found else files.read(sample_id, size)
+            depth = found.get(name)
+            if name not in found:
+                depth = files.read(sample_id, size)
             if isinstance(depth, DenseTarget) and camera is not None:
                 found[_DERIVED] = normals_from_depth(depth.value, depth.valid, camera)
         targets: dict[str, Target] = {}

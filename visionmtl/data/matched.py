@@ -53,8 +53,11 @@ class MatchedDataset:
         if found is None:
             return target
         ids, num_classes = found
+        spoken_of = ids
+        if target.known is not None:
+            spoken_of = ids[target.known]
         known = np.zeros(num_classes, bool)
-        known[ids if target.known is None else ids[target.known]] = True
+        known[spoken_of] = True
         mask = None if known.all() else known
         if isinstance(target, BoxTarget):
             return BoxTarget(target.boxes, ids[target.labels], mask)
@@ -114,5 +117,6 @@ def match_model(
 
 def _measured(own: TaskSpec, wanted: TaskSpec) -> TaskSpec:
     """What is evaluated: the model's task, with the data set's options where the kind says so."""
-    same_kind = type(own.kind) is type(wanted.kind)
-    return own if same_kind and own.kind.measured_by_data else wanted
+    if type(own.kind) is type(wanted.kind) and own.kind.measured_by_data:
+        return own
+    return wanted

@@ -138,7 +138,9 @@ def mixture_of(dataset: object) -> MixtureDataset | None:
     """
     while isinstance(dataset, MatchedDataset):
         dataset = dataset.dataset
-    return dataset if isinstance(dataset, MixtureDataset) else None
+    if isinstance(dataset, MixtureDataset):
+        return dataset
+    return None
 
 
 def _renamed(name: str, dataset: MultiTaskDataset, heads: str) -> list[tuple[str, TaskSpec]]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from visionmtl.balancing import BALANCERS, Sum
 from visionmtl.balancing.backward import Balance
 from visionmtl.config.schema import BalancingConfig, Config
 from visionmtl.engine.distributed import World
-from visionmtl.engine.finite import FiniteCheck
 from visionmtl.engine.optim import parameter_groups
-from visionmtl.engine.step import StepParts
 from visionmtl.losses import Criterion, TaskLoss, build_loss
 from visionmtl.models.factory import create_model
 from visionmtl.models.multitask import MultiTaskModel
@@ -113,46 +110,6 @@ def build_balance(
         return Balance(balancer, model, section.scope, section.every, world.sum_)
     except ValueError as error:
         raise ValueError(f"{needed_by}{error}") from error
-
-
-def build_parts(
-    config: Config, model: MultiTaskModel, device: torch.device, world: World
-) -> StepParts:
-    """What the steps of a run need, around the network, which is on the device."""
-    options, names = config.trainer, [spec.name for spec in model.tasks]
-    weighting = build_weighting(config, model.tasks).to(device)
-    balance = build_balance(config, model, weighting, world)
-    network: nn.Module = model
-    if balance is None:  # which sums over the processes by itself
-        network = world.parallel(model, find_unused=_has_unreached(model))
-    wrap: Callable[[Any], Any] = torch.compile if options.compile else lambda function: function
-    return StepParts(
-        model=model,
-        forward=wrap(network),
-        # A compiled graph goes backward once only, and the trunk's has to do so for every task in
-        # the other scope.
-        features=wrap(model.features)
-        if balance is None or balance.scope == "features"
-        else model.features,
-        predict=wrap(model.predict),
-        criterion=build_criterion(config, model.tasks).to(device),
-        weighting=weighting,
-        balance=balance,
-        finite=FiniteCheck(
-            names, device, immediate=options.nonfinite == "skip", gather=world.gather
-        ),
-        device=device,
-        world=world,
-        bf16=options.precision == "bf16",
-        seed=config.seed,
-    )
-
-
-def _has_unreached(model: MultiTaskModel) -> bool:
-    """Whether some trainable parameter acts on no loss."""
-    reached = {id(p) for spec in model.tasks for p in model.sharing.parameters_reaching(spec.name)}
-    reached |= {id(p) for p in model.heads.parameters()}
-    return any(p.requires_grad and id(p) not in reached for p in model.parameters())
 
 
 def _check_tasks(key: str, named: Any, tasks: Sequence[TaskSpec]) -> None:

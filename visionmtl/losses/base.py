@@ -26,7 +26,7 @@ class TaskLoss(nn.Module):
     num_counts: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # nn.Module would take any options
         super().__init__()
 
     def prepare(self, targets: Any, size: tuple[int, int]) -> Any:

@@ -72,8 +72,9 @@ class FCOSLoss(TaskLoss):
         counts: Tensor | None = None,
     ) -> Tensor:
         if isinstance(targets, BoxTargets):
-            points, strides = prediction.points, prediction.strides
-            targets = match_targets(targets, points, strides, self.centre_radius)
+            targets = match_targets(
+                targets, prediction.points, prediction.strides, self.centre_radius
+            )
         if counts is None:
             counts = self.counts(targets)
         positives, centerness = counts

@@ -49,11 +49,7 @@ class BalancedBCELoss(TaskLoss):
             counts = self.counts(targets)
         positives, negatives = counts
         pixels = positives + negatives
-        weight: Tensor | float
-        if self.positive_weight is None:
-            weight = divide(negatives, pixels)
-        else:
-            weight = self.positive_weight
+        weight = self._weight(negatives, pixels)
         logits = torch.where(targets.valid, full_precision(prediction).squeeze(1), 0.0)
         positive = targets.value > 0
         values = F.binary_cross_entropy_with_logits(
@@ -61,6 +57,11 @@ class BalancedBCELoss(TaskLoss):
         )
         weighted = torch.where(positive, weight, 1 - weight) * values
         return divide(torch.where(targets.valid, weighted, 0.0).sum(), pixels)
+
+    def _weight(self, negatives: Tensor, pixels: Tensor) -> Tensor | float:
+        if self.positive_weight is None:
+            return divide(negatives, pixels)
+        return self.positive_weight
 
 
 @LOSSES.register("edge_bce")

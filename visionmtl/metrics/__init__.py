@@ -15,21 +15,27 @@ from visionmtl.metrics.depth import DepthMetric
 from visionmtl.metrics.detection import DetectionMetric
 from visionmtl.metrics.disparity import DisparityMetric
 from visionmtl.metrics.edge import EdgeMetric
-from visionmtl.metrics.multitask import MultiTaskMetrics, delta_m, validation_score
+from visionmtl.metrics.gain import DeltaM, delta_m
+from visionmtl.metrics.multitask import MultiTaskMetrics, Results
 from visionmtl.metrics.normals import NormalsMetric
 from visionmtl.metrics.saliency import SaliencyMetric
+from visionmtl.metrics.score import validation_score
 from visionmtl.metrics.semseg import SemSegMetric
+from visionmtl.metrics.table import format_table
 
 __all__ = [
+    "DeltaM",
     "DepthMetric",
     "DetectionMetric",
     "DisparityMetric",
     "EdgeMetric",
     "MultiTaskMetrics",
     "NormalsMetric",
+    "Results",
     "SaliencyMetric",
     "SemSegMetric",
     "TaskMetric",
     "delta_m",
+    "format_table",
     "validation_score",
 ]

@@ -7,7 +7,7 @@
 >>> from visionmtl.tasks import TaskSpec
 >>> model = create_model("test_resnet", [TaskSpec.depth()], pretrained=False)
 >>> result = predict(model, np.zeros((48, 64, 3), np.uint8))
->>> list(result), result["depth"].values.shape
+>>> list(result), result["depth"].metres.shape
 (['depth'], (48, 64))
 """
 

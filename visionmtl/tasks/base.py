@@ -150,7 +150,9 @@ class DenseKind(Kind):
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the value of a pixel in a sample, after (H, W): one channel has no axis."""
-        return () if self.channels == (1,) else self.channels
+        if self.channels == (1,):
+            return ()
+        return self.channels
 
     def followed(
         self, target: DenseTarget, view: View, index: np.ndarray, inside: np.ndarray
@@ -188,8 +190,8 @@ class DenseKind(Kind):
         """From a tensor (C, H, W), or (H, W) of class ids."""
         value = prediction.cpu().numpy()
         if value.ndim == 3:
-            value = value[0] if len(value) == 1 else np.ascontiguousarray(np.moveaxis(value, 0, 2))
-        return self.result(self, value)
+            value = np.ascontiguousarray(np.moveaxis(value, 0, 2))
+        return self.result(self, value.reshape(*value.shape[:2], *self.shape))
 
     def draw(
         self, target: DenseTarget, image: np.ndarray, max_value: float | None = None

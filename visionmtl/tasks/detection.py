@@ -114,7 +114,9 @@ def draw_boxes(
     draw = ImageDraw.Draw(canvas)
     font = font_for(image)
     width = max(1, round(min(image.shape[:2]) ** 0.5 / 8))
-    order = np.arange(len(boxes)) if scores is None else np.argsort(scores, kind="stable")
+    order = np.arange(len(boxes))
+    if scores is not None:
+        order = np.argsort(scores, kind="stable")
     colours = palette(len(classes))[labels]
     corners = boxes.round().astype(int).tolist()
     for i in order:

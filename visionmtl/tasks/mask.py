@@ -53,9 +53,8 @@ class MaskCodec(Codec):
     def encode(self, target: DenseTarget) -> np.ndarray:
         """The share of ``positive_value`` that a value in 0..1 is."""
         highest = max(self.positive_value, self.ignore_value or 0)
-        dtype = np.uint8 if highest <= 255 else np.uint16
         share = target.value.astype(np.float32) * np.float32(self.positive_value)
-        codes: np.ndarray = share.round().astype(dtype)
+        codes: np.ndarray = share.round().astype(np.min_scalar_type(highest))
         if not target.valid.all():
             assert self.ignore_value is not None, "no code for invalid pixels"
             codes[~target.valid] = self.ignore_value
@@ -87,7 +86,9 @@ class MaskReport(DenseReport):
 
     def value_fault(self, values: np.ndarray) -> str:
         highest = values.max(initial=0)
-        return f"value {highest} is not 0 or 1" if highest > 1 else ""
+        if highest <= 1:
+            return ""
+        return f"value {highest} is not 0 or 1"
 
     def bins(self, values: np.ndarray) -> np.ndarray:
         return values

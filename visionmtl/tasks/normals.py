@@ -59,8 +59,9 @@ class NormalsReport(DenseReport):
     num_bins = 2
 
     def value_fault(self, values: np.ndarray) -> str:
-        unit = (np.abs(np.linalg.norm(values, axis=1) - 1) < 1e-3).all()
-        return "" if unit else "normals are not of unit length everywhere"
+        if (np.abs(np.linalg.norm(values, axis=1) - 1) < 1e-3).all():
+            return ""
+        return "normals are not of unit length everywhere"
 
     def bins(self, values: np.ndarray) -> np.ndarray:
         return values[:, 2] > 0
@@ -118,8 +119,9 @@ class Normals(DenseKind):
 
     def finish(self, output: Tensor, resampled: bool) -> Tensor:
         """A mean of unit vectors is shorter."""
-        vectors = output.float()
-        return F.normalize(vectors) if resampled else vectors
+        if not resampled:
+            return output.float()
+        return F.normalize(output.float())
 
     def draw(
         self, target: DenseTarget, image: np.ndarray, max_value: float | None = None

@@ -138,7 +138,9 @@ class DenseReport(TaskReport):
         return f"{self.invalid_share:.1%}"
 
     def contents(self) -> str:
-        return self.range() if self.valid else "no value"
+        if not self.valid:
+            return "no value"
+        return self.range()
 
     def range(self) -> str:
         """``contents`` where there are any."""

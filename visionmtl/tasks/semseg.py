@@ -50,11 +50,13 @@ class LabelCodec(Codec):
 
     @classmethod
     def for_labels(cls, kind: SemSeg) -> Self:
-        return cls(kind, ignore_value=255 if len(kind.classes) <= 255 else 65535)
+        if len(kind.classes) <= 255:
+            return cls(kind, ignore_value=255)
+        return cls(kind, ignore_value=65535)
 
     def encode(self, target: DenseTarget) -> np.ndarray:
         highest = max(self.ignore_value, len(self.kind.classes) - 1)
-        codes = target.value.astype(np.uint8 if highest <= 255 else np.uint16)
+        codes: np.ndarray = target.value.astype(np.min_scalar_type(highest))
         if not target.valid.all():
             assert self.ignore_value >= 0, "no code for invalid pixels"
             codes[~target.valid] = self.ignore_value
@@ -82,7 +84,9 @@ class SemSegReport(DenseReport):
     def value_fault(self, values: np.ndarray) -> str:
         highest = values.max(initial=0)
         last = self.spec.num_classes - 1
-        return f"class id {highest} is not in 0..{last}" if highest > last else ""
+        if highest <= last:
+            return ""
+        return f"class id {highest} is not in 0..{last}"
 
     def bins(self, values: np.ndarray) -> np.ndarray:
         return values

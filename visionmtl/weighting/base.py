@@ -22,6 +22,7 @@ class LossWeighting(nn.Module):
         num_tasks: T.
 
     Attributes:
+        fixed: whether the weights are the same in every step.
         combines: whether a gradient balancer may act on the weighted gradients.
         needs_second_forward: whether ``after_step`` wants the losses of the same batch after the
             step.
@@ -29,6 +30,7 @@ class LossWeighting(nn.Module):
             gradients.
     """
 
+    fixed: ClassVar[bool] = False
     combines: ClassVar[bool] = True
     needs_gramian: ClassVar[bool] = False
     needs_second_forward: bool = False

@@ -24,6 +24,7 @@ class ConstantWeighting(LossWeighting):
         ValueError: an unknown task, a negative weight, or none that is positive.
     """
 
+    fixed = True
     weights: Tensor
 
     def __init__(self, tasks: Sequence[str], *, weights: Mapping[str, NonNegative] = {}) -> None:

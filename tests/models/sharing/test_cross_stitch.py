@@ -274,6 +274,7 @@ def test_learning_rate_of_the_units(scheme: type[TrunkPerTask], usual: float) ->
 
 @pytest.mark.parametrize(("scheme", "name"), zip(SCHEMES, ["cross_stitch", "nddr"], strict=True))
 def test_backbone_without_stages_is_refused(scheme: type[TrunkPerTask], name: str) -> None:
-    message = f"^sharing {name} works between the stages of a backbone, and 'test_vit' has one body that cannot be cut"
+    works = f"^sharing {name} works between the stages of a backbone"
+    message = f"{works}, and 'test_vit' has one body that cannot be cut"
     with pytest.raises(ValueError, match=message):
         build(scheme, backbone="test_vit")

@@ -198,5 +198,5 @@ def test_a_penalty_needs_two_tasks() -> None:
     message = r"^model.sharing.penalty: needs at least two tasks, the model has \['depth'\]$"
     with pytest.raises(ValueError, match=message):
         build(levels={"depth": ALL}, penalty="l2_distance")
-    with pytest.raises(ValueError, match="^CrossStitch: penalty: unknown option$"):
+    with pytest.raises(ValueError, match=r"^CrossStitch: penalty: unknown option$"):
         build(CrossStitch, penalty="l2_distance")

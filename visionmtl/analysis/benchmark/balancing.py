@@ -18,8 +18,8 @@ import torch
 from visionmtl.analysis.benchmark.bench import Stopwatch, medians, milliseconds, ratios
 from visionmtl.balancing import PCGrad
 from visionmtl.balancing.backward import Balance, Scope
-from visionmtl.engine.finite import FiniteCheck
-from visionmtl.engine.step import StepParts, prepare, step_gradients
+from visionmtl.engine.step import step_gradients
+from visionmtl.engine.step_parts import StepParts, prepare
 from visionmtl.losses import Criterion, build_loss
 from visionmtl.models.factory import create_model
 from visionmtl.tasks import TaskSpec
@@ -44,25 +44,16 @@ class Workload:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device, names = device, [spec.name for spec in TASKS]
+        self.device = device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.model = create_model(BACKBONE, TASKS, "hard", "fpn", False).to(device).train()
             batch = _random_batch().to(device)
         self.criterion = Criterion({spec.name: build_loss(spec) for spec in TASKS}).to(device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4, momentum=0.9)
-        self.parts = StepParts(
-            model=self.model,
-            forward=self.model,
-            features=self.model.features,
-            predict=self.model.predict,
-            criterion=self.criterion,
-            weighting=ConstantWeighting([spec.name for spec in TASKS]).to(device),
-            balance=None,
-            finite=FiniteCheck(names, device, immediate=False),
-            device=device,
-        )
-        self.step = prepare(self.parts, [batch], [[BATCH] * len(TASKS)], number=1)
+        weighting = ConstantWeighting([spec.name for spec in TASKS]).to(device)
+        self.parts = StepParts(self.model, self.criterion, weighting)
+        self.step = prepare(self.parts, [batch], number=1)
 
     def gradients(self) -> dict[str, Callable[[], None]]:
         """Name -> what fills ``.grad``: plain PyTorch, or the engine with PCGrad, by scope."""

@@ -22,7 +22,10 @@ from visionmtl.config.data import sources
 from visionmtl.config.schema import Config
 from visionmtl.data.loader import EpochSampler, TransformedDataset, make_loader
 from visionmtl.engine.build import build_model
+from visionmtl.engine.callbacks.checkpoints import Checkpoints
+from visionmtl.engine.callbacks.several import Callbacks
 from visionmtl.engine.datasets import build_dataset, build_transforms
+from visionmtl.engine.run import build_trainer
 from visionmtl.engine.trainer import Trainer
 from visionmtl.models.factory import create_model_from_config
 from visionmtl.models.multitask import MultiTaskModel
@@ -100,15 +103,19 @@ class Bench(Stopwatch):
 
     @cached_property
     def trainer(self) -> Trainer:
-        """The framework's trainer, whose run folder is thrown away and whose progress bar nobody
-        sees.
+        """The framework's trainer, without checkpoints.
+
+        Its run folder is thrown away, and nobody sees its progress bar.
         """
         folder = Path(
             self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="visionmtl-benchmark-"))
         )
         screen = Console(file=StringIO(), force_terminal=True)  # draws as on a terminal
-        trainer = Trainer(self.config, folder, self.device, console=screen)
-        self._cleanup.callback(trainer.logger.close)
+        trainer = build_trainer(self.config, folder, self.device, console=screen)
+        callbacks = trainer.callbacks.callbacks
+        trainer.callbacks = Callbacks([c for c in callbacks if not isinstance(c, Checkpoints)])
+        trainer.callbacks.on_start(trainer)
+        self._cleanup.callback(trainer.callbacks.on_end, trainer)
         return trainer
 
     def train_loader(self, workers: int) -> tuple[DataLoader[Batch], EpochSampler]:
@@ -134,11 +141,11 @@ class Bench(Stopwatch):
 
     @cached_property
     def train_batches(self) -> list[Batch]:
-        return list(islice(self.trainer.train_loader, BATCHES))
+        return list(islice(self.trainer.loaders.train, BATCHES))
 
     @cached_property
     def val_batches(self) -> list[Batch]:
-        return list(islice(self.trainer.val_loader, BATCHES))
+        return list(islice(self.trainer.loaders.val, BATCHES))
 
     @cached_property
     def input_size(self) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from visionmtl.engine.build import (
     build_weighting,
 )
 from visionmtl.engine.optim import make_optimizer
-from visionmtl.engine.signals import StopRequest
+from visionmtl.engine.parts import Loaders
 from visionmtl.types import Batch
 
 BLOCK_SECONDS = 2.0
@@ -82,9 +82,8 @@ def trainer_loop(bench: Bench) -> Callable[[Sequence[Batch]], None]:
     trainer = bench.trainer
 
     def train(batches: Sequence[Batch]) -> None:
-        trainer.train_epoch(
-            batches, StopRequest()
-        )  # not entered: a signal ends a benchmark as it ends any program
+        trainer.loaders = Loaders(batches, trainer.loaders.val)
+        trainer.train_epoch()
 
     return train
 

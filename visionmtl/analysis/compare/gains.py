@@ -12,7 +12,7 @@ from visionmtl.analysis.compare.cost import Cost, measure_cost
 from visionmtl.analysis.compare.groups import Group
 from visionmtl.analysis.compare.spread import Spread
 from visionmtl.engine.logging import json_safe
-from visionmtl.metrics.multitask import delta_m
+from visionmtl.metrics.gain import delta_m
 from visionmtl.types import TaskSpec
 
 CONVENTIONS = {"A": True, "B": False}

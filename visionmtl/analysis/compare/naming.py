@@ -10,7 +10,7 @@ from typing import Any
 from visionmtl._faults import shown
 from visionmtl.analysis.compare.reading import Run
 from visionmtl.config.schema import Config
-from visionmtl.engine.state import RESUMABLE
+from visionmtl.engine.resume import RESUMABLE
 
 IGNORED = ("seed", *(key for key in RESUMABLE if key != "trainer.epochs"))
 """Config keys in which the runs of a group may differ."""

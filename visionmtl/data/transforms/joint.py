@@ -42,16 +42,15 @@ def _warp_image(image: np.ndarray, view: View, inside: np.ndarray) -> np.ndarray
     """
     height, width = image.shape[:2]
     matrix = view.matrix
-    scale = np.linalg.norm(
-        matrix[:2, :2], axis=0
-    )  # output pixels per source pixel, along the source's x and y
-    if scale.min() < AREA_BELOW:
-        w, h = (max(1, round(n * min(s, 1.0))) for n, s in zip((width, height), scale, strict=True))
-        image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
-        matrix = matrix @ np.diag([width / w, height / h, 1.0])
-    half = np.array(
-        [[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]
-    )  # OpenCV counts from the centre of the first pixel
+    # Output pixels per source pixel, along the source's x and y.
+    across, down = np.linalg.norm(matrix[:2, :2], axis=0)
+    if min(across, down) < AREA_BELOW:
+        less_wide = max(1, round(width * min(across, 1.0)))
+        less_high = max(1, round(height * min(down, 1.0)))
+        image = cv2.resize(image, (less_wide, less_high), interpolation=cv2.INTER_AREA)
+        matrix = matrix @ np.diag([width / less_wide, height / less_high, 1.0])
+    # OpenCV counts from the centre of the first pixel.
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     matrix = (np.linalg.inv(half) @ matrix @ half)[:2]
     out = cv2.warpAffine(
         image, matrix, view.size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
@@ -143,17 +142,17 @@ class JointTransform:
                 raise ValueError(
                     f"sample {sample.sample_id!r}: target of unknown task {name!r}; known: {known}"
                 )
-            if (
-                isinstance(target, DenseTarget)
-                and not target.value.shape[:2] == target.valid.shape == size
-            ):
+            if not isinstance(target, DenseTarget):
+                continue
+            if not target.value.shape[:2] == target.valid.shape == size:
                 shapes = f"value {target.value.shape}, valid {target.valid.shape}"
                 raise ValueError(
                     f"sample {sample.sample_id!r}: task {name!r} has {shapes}, its image is {size}"
                 )
-        camera = sample.camera
-        if camera is not None and (camera.height, camera.width) != size:
-            shape = (camera.height, camera.width)
+        if sample.camera is None:
+            return
+        shape = (sample.camera.height, sample.camera.width)
+        if shape != size:
             raise ValueError(
                 f"sample {sample.sample_id!r}: its camera is for {shape}, its image is {size}"
             )

@@ -55,12 +55,12 @@ class BiFPNLayer(nn.Module):
 
 @DECODERS.register("bifpn")
 class BiFPN(Decoder):
-    """Weighted bidirectional pyramid (Tan et al. 2020, EfficientDet, section 3), here from stride 4
-    to 32.
+    """Weighted bidirectional pyramid, here from stride 4 to 32.
 
-    At 96 channels it has about a third of FPN's multiplications behind a light backbone and half of
-    them behind ResNet-50, and its bottom-up pass brings the fine maps to p5. Every parameter
-    reaches p5, so any head that reads p5 (all of ours do) depends on the whole decoder.
+    Tan et al. 2020, EfficientDet, section 3. At 96 channels it has about a third of FPN's
+    multiplications behind a light backbone and half of them behind ResNet-50, and its bottom-up
+    pass brings the fine maps to p5. Every parameter reaches p5, so any head that reads p5 (all of
+    ours do) depends on the whole decoder.
 
     Args:
         in_channels: channels of c2..c5.

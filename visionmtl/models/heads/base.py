@@ -25,6 +25,9 @@ class Head(nn.Module):
     levels: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
     kinds: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self) -> None:  # nn.Module would take any options
+        super().__init__()
+
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> Prediction:
         raise NotImplementedError
 

@@ -17,7 +17,9 @@ def save_image(path: Path | str, array: np.ndarray) -> None:
     """
     path = Path(path)
     check_folder(path)
-    pixels = cv2.cvtColor(array, cv2.COLOR_RGB2BGR) if array.ndim == 3 else array
+    pixels = array
+    if array.ndim == 3:
+        pixels = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
     # imwrite fails without a word and cannot take every file name: encoded here, written by Python.
     try:
         done, encoded = cv2.imencode(path.suffix, pixels)

@@ -84,8 +84,10 @@ def with_scale(picture: np.ndarray, start: str, end: str, codes: tuple[int, int]
 
 
 def _known(values: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
-    finite: np.ndarray = np.isfinite(values)
-    return finite if valid is None else valid & finite
+    known: np.ndarray = np.isfinite(values)
+    if valid is not None:
+        known &= valid
+    return known
 
 
 def _percentile(values: np.ndarray, percent: float, otherwise: float) -> float:
