@@ -7,7 +7,6 @@ values, but for the rounding of the files, which the codec of the kind makes: de
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -22,42 +21,6 @@ from visionmtl.data.sets.base import PackedDataset
 from visionmtl.data.subset import Subset
 from visionmtl.data.writer import SplitWriter
 from visionmtl.types import Camera, MultiTaskDataset, TaskSpec
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``visionmtl convert-data``."""
-    parser.add_argument(
-        "source", metavar="ROOT|CONFIG", help="a data set in a known packing, or a config"
-    )
-    parser.add_argument("destination", type=Path, metavar="DST", help="folder to make")
-    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="these only (default: all)")
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="these only (default: all)")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Convert a data set; exit code 1 if a sample could not be read.
-
-    Raises:
-        ValueError: no such data set, split or task, or a destination that is not empty.
-    """
-    from rich.console import Console
-
-    from visionmtl._console import say
-    from visionmtl.engine.datasets import open_source
-
-    console, splits = Console(), open_source(arguments.source)
-    wanted = arguments.splits or list(splits)
-    if unknown := [split for split in wanted if split not in splits]:
-        raise ValueError(f"--splits: unknown splits {unknown}; the data set has {list(splits)}")
-    chosen = {split: splits[split] for split in wanted}
-    source = Path(arguments.source).resolve()
-    name = source.name if source.is_dir() else source.stem
-    faults = convert(chosen, arguments.destination, name, arguments.tasks)
-    for sample, reason in faults:
-        say(console, f"left out: {sample}: {reason}", "red")
-    made = arguments.destination
-    say(console, f"data set {made}, see it with: visionmtl check-data {made}")
-    return int(bool(faults))
 
 
 def convert(

@@ -201,7 +201,20 @@ class Bench(Stopwatch):
 
 def medians(samples: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Median of each list by name, and its quartiles by name under ``quartiles``."""
-    low, middle, high = (
-        {name: float(np.percentile(v, q)) for name, v in samples.items()} for q in (25, 50, 75)
-    )
-    return {**middle, "quartiles": {name: [low[name], high[name]] for name in samples}}
+    results: dict[str, Any] = {}
+    quartiles = {}
+    for name, values in samples.items():
+        low, middle, high = map(float, np.percentile(values, (25, 50, 75)))
+        results[name] = middle
+        quartiles[name] = [low, high]
+    return {**results, "quartiles": quartiles}
+
+
+def milliseconds(seconds: Sequence[float]) -> list[float]:
+    """Times of all rounds."""
+    return [1e3 * value for value in seconds]
+
+
+def ratios(times: Sequence[float], references: Sequence[float]) -> list[float]:
+    """Each round over that of the reference."""
+    return [time / reference for time, reference in zip(times, references, strict=True)]

@@ -61,16 +61,17 @@ def measure_costs(model: MultiTaskModel, height: int, width: int) -> Costs:
         macs = count_macs(scratch.eval(), image, tasks=asked)
         # Batch norm cannot train on a single pixel, which one image may have at the end of the
         # backbone.
-        return Cost(macs, saved_bytes(scratch.train(), image.repeat(2, 1, 1, 1), tasks=asked) // 2)
+        two_images = image.repeat(2, 1, 1, 1)
+        return Cost(macs, saved_bytes(scratch.train(), two_images, tasks=asked) // 2)
 
     return Costs(
-        height,
-        width,
-        num_parameters(model.parameters()),
-        num_parameters(model.shared_parameters()),
-        {task: num_parameters(model.task_parameters(task)) for task in tasks},
-        cost(tasks),
-        {task: cost([task]) for task in tasks},
+        height=height,
+        width=width,
+        parameters=num_parameters(model.parameters()),
+        shared=num_parameters(model.shared_parameters()),
+        own={task: num_parameters(model.task_parameters(task)) for task in tasks},
+        whole=cost(tasks),
+        alone={task: cost([task]) for task in tasks},
     )
 
 
