@@ -173,7 +173,8 @@ def check_options(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
         for place, problem in problems(error, values).items():
             if problem == UNKNOWN_KEY:
                 known = list(model.model_fields)
-                problem = f"unknown option{closest(place[-1], known)}; known: {', '.join(known)}"
+                listed = ", ".join(known) or "none"
+                problem = f"unknown option; known: {listed}{closest(place[-1], known)}"
             texts.append(f"{dotted(place)}: {problem}")
         raise ValueError("; ".join(texts)) from None
     return {name: getattr(checked, name) for name in values}

@@ -17,6 +17,7 @@ from visionmtl.data.cache import CachedDataset
 from visionmtl.data.folder import list_splits
 from visionmtl.data.matched import match_model
 from visionmtl.data.mixture import MixtureDataset, MixtureTransform
+from visionmtl.data.sets.base import PackedDataset
 from visionmtl.data.subset import cut_split, keep_labels, parse_split
 from visionmtl.data.transforms.base import AUGMENTATIONS
 from visionmtl.data.transforms.joint import JointTransform, Transform, build_transform
@@ -109,8 +110,9 @@ def open_folder(root: Path | str, split: str) -> MultiTaskDataset:
     """
     found = identify(root)
     if found is None:
-        known = [name for name, cls in DATASETS.items() if hasattr(cls, "matches")]
-        raise ValueError(f"{root}: no data set; it looks like none of {', '.join(known)}")
+        packings = [name for name, cls in DATASETS.items() if issubclass(cls, PackedDataset)]
+        listed = ", ".join(packings)
+        raise ValueError(f"{root}: no data set: no dataset.yaml, and none of the packings {listed}")
     try:
         name = parse_split(split)[0]
     except ValueError as error:
