@@ -103,7 +103,7 @@ def test_values_are_converted_to_their_types() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "rate: required key is missing"),
+        ({}, "rate: required option is missing"),
         ({"rate": 0}, "rate: must be > 0, got 0"),
         ({"rate": "0.1"}, "rate: must be a number, got '0.1'"),
         ({"rate": True}, "rate: must be a number, got true"),
