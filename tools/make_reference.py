@@ -2,7 +2,7 @@
 
 A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``. Its keys, defaults and ranges
 come from the schema of the config and the constructors of the registered classes; its descriptions
-from the fields and from the ``Args:`` of the docstrings. With ``--print`` the page is printed instead.
+from the fields and from the ``Args:`` of the docstrings. With ``--print`` the page is printed.
 """
 
 from __future__ import annotations
