@@ -197,7 +197,7 @@ def test_options(root: Path) -> None:
             ValueError, match=r"^NYUv2Official: num_classes: must be 13 or 40, got "
         ):
             NYUv2Official(root, "train", num_classes=wrong)  # type: ignore[arg-type]
-    message = r"^NYUv2Official: depth: must be 'filled' or 'raw', got 'inpainted'$"
+    message = r"^NYUv2Official: depth: unknown value 'inpainted'; known: filled, raw$"
     with pytest.raises(ValueError, match=message):
         NYUv2Official(root, "train", depth="inpainted")  # type: ignore[arg-type]
 
