@@ -131,7 +131,9 @@ def options_model(cls: type) -> type[Options]:
         TypeError: an option of a type that no file can hold; a mistake of who wrote the class.
     """
     constructor = _constructor(cls)
-    hints = get_type_hints(constructor, include_extras=True)
+    # Inherited fields of a dataclass are annotated in the module of the base.
+    annotated: Any = cls if dataclasses.is_dataclass(cls) else constructor
+    hints = get_type_hints(annotated, include_extras=True)
     fields: dict[str, Any] = {}
     parameters = inspect.signature(constructor).parameters.values()
     kinds = {parameter.kind for parameter in parameters}
@@ -191,7 +193,10 @@ def checking(cls: C) -> C:
     @functools.wraps(constructor)
     def checked(self: Any, *args: Any, **keywords: Any) -> Any:
         if dataclasses.is_dataclass(cls):
-            keywords |= dict(zip(options_model(cls).model_fields, args, strict=False))
+            names = list(options_model(cls).model_fields)
+            if len(args) > len(names):
+                raise TypeError(f"{cls.__name__} takes {len(names)} values, got {len(args)}")
+            keywords |= dict(zip(names, args, strict=False))
             args = ()
         given = {name: keywords.pop(name) for name in given_names(cls) if name in keywords}
         try:
