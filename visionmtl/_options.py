@@ -24,9 +24,8 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     ValidationError,
-    ValidationInfo,
     create_model,
-    field_validator,
+    model_validator,
 )
 from pydantic.errors import PydanticUserError
 from pydantic_core import CoreSchema, core_schema
@@ -105,15 +104,18 @@ class Options(BaseModel):
         extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
     )
 
-    @field_validator("*", mode="before", check_fields=False)
+    @model_validator(mode="before")
     @classmethod
-    def _list_as_tuple(cls, value: Any, info: ValidationInfo) -> Any:
+    def _lists_as_tuples(cls, values: Any) -> Any:
         """YAML and JSON have lists alone."""
-        assert info.field_name is not None
-        annotation = cls.model_fields[info.field_name].annotation
-        if isinstance(value, list) and _names_tuple(annotation):
-            return tuple(value)
-        return value
+        if not isinstance(values, dict):
+            return values
+        converted = dict(values)
+        for name, field in cls.model_fields.items():
+            value = converted.get(name)
+            if isinstance(value, list) and _names_tuple(field.annotation):
+                converted[name] = tuple(value)
+        return converted
 
 
 class FreeOptions(Options):
