@@ -172,7 +172,10 @@ def test_unlisted_segments_are_named(root: Path) -> None:
     ("change", "message"),
     [
         (lambda v: v.pop("categories"), "categories: required key is missing"),
-        (lambda v: v["annotations"][1].pop("file_name"), "annotations.1.file_name: required key is missing"),
+        (
+            lambda v: v["annotations"][1].pop("file_name"),
+            "annotations.1.file_name: required key is missing",
+        ),
         (
             lambda v: v["annotations"][0]["segments_info"][2].update(id=2**24),
             "annotations.0.segments_info.2.id: must be < 16777216, got 16777216",

@@ -105,9 +105,7 @@ def test_camera(root: Path) -> None:
     assert (camera.cx, camera.cy, camera.width, camera.height) == (8, 8, 16, 16)
     path = root / "point_info" / f"{FIRST}_domain_point_info.json"
     path.write_text('{"field_of_view_rads": 60}')
-    with pytest.raises(
-        ValueError, match=re.escape(f"{path}: field_of_view_rads: must be < 3.14")
-    ):
+    with pytest.raises(ValueError, match=re.escape(f"{path}: field_of_view_rads: must be < 3.14")):
         Taskonomy(root, "train")[0]
     shutil.rmtree(root / "point_info")
     assert Taskonomy(root, "train")[0].camera is None
