@@ -1,20 +1,30 @@
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+BIN ?= $(VENV)/bin
+JOBS ?= 2
 
-.PHONY: demo test install lint clean
+.PHONY: demo test lint docs install lower-bounds core wheel clean
 
 # Train, evaluate and predict on this machine, without a download beside the packages.
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py
 
+# What a change must pass. One thread per process: two processes share two cores without waiting.
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pages against the code, and the examples in docstrings and pages.
+docs:
+	$(BIN)/python -m pytest tests/docs visionmtl README.md docs --doctest-glob="*.md"
+
+# Checks in environments of their own, made anew with uv; PYTHON is then a version too.
+lower-bounds core wheel:
+	PYTHON=$(PYTHON) JOBS=$(JOBS) .ci/$(subst -,_,$@).sh
 
 install: $(VENV)/.installed
 
@@ -29,4 +39,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo_output
+	rm -rf $(VENV) .venv-* build dist demo_output
