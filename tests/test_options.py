@@ -103,12 +103,12 @@ def test_values_are_converted_to_their_types() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "rate: required key is missing"),
+        ({}, "rate: required option is missing"),
         ({"rate": 0}, "rate: must be > 0, got 0"),
         ({"rate": "0.1"}, "rate: must be a number, got '0.1'"),
         ({"rate": True}, "rate: must be a number, got true"),
         ({"rate": float("nan")}, "rate: must be finite, got nan"),
-        ({"rate": 1, "raet": 2}, "raet: unknown option; did you mean 'rate'?; known: rate, share"),
+        ({"rate": 1, "raet": 2}, "raet: unknown option; known: rate, share"),
         ({"rate": 1, "share": 2}, "share: must be <= 1, got 2"),
         ({"rate": 1, "count": 10**30}, f"count: must be <= 1000000, got {10**30}"),
         ({"rate": 1, "count": 1.5}, "count: must be an integer, got 1.5"),
@@ -134,7 +134,7 @@ def test_mistakes_are_one_line(options: dict[str, Any], message: str) -> None:
 
 
 def test_options_that_nobody_named() -> None:
-    with pytest.raises(ValueError, match=r"^a: unknown option; known: $"):
+    with pytest.raises(ValueError, match=r"^a: unknown option; known: none$"):
         check_options(Silent, {"a": 1})
     with pytest.raises(ValueError, match=r"^b: options must be finite, got inf"):
         check_options(Free, {"name": "a", "b": float("inf")})

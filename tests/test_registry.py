@@ -46,7 +46,7 @@ def test_an_object_gets_what_it_asks_for(shapes: Registry[object]) -> None:
         ("circel", {}, "^unknown shape 'circel'; known: circle, point; did you mean 'circle'"),
         ("x", {}, "^unknown shape 'x'; known: circle, point$"),
         ("circle", {"radius": 0}, "^radius: must be > 0, got 0$"),
-        ("circle", {"radus": 1}, "^radus: unknown option; did you mean 'radius'"),
+        ("circle", {"radus": 1}, "^radus: unknown option; known: radius; did you mean 'radius'"),
     ],
 )
 def test_mistakes(

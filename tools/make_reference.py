@@ -2,7 +2,7 @@
 
 A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``. Its keys, defaults and ranges
 come from the schema of the config and the constructors of the registered classes; its descriptions
-from the fields and from the ``Args:`` of the docstrings.
+from the fields and from the ``Args:`` of the docstrings. With ``--print`` the page is printed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def keys(section: type[BaseModel], prefix: str, *names: str) -> list[str]:
 def choices(registry: Registry[Any]) -> str:
     """A row for each class of a registry; of a method, what its file says, too."""
     rows = ["| type | meaning and options |", "|---|---|"]
-    for name, cls in registry.items():
+    for name, cls in sorted(registry.items()):
         what = f"{_prefix_of(cls)}{_first_paragraph(cls)}"
         if registry is WEIGHTINGS or registry is BALANCERS:
             what = f"{_first_paragraph(sys.modules[cls.__module__])}<br>{what}"
@@ -245,4 +245,8 @@ def _one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text("utf-8")), "utf-8")
+    new = written(PAGE.read_text("utf-8"))
+    if sys.argv[1:] == ["--print"]:
+        print(new, end="")
+    else:
+        PAGE.write_text(new, "utf-8")

@@ -25,6 +25,7 @@ _MISSING = (
     "union_tag_not_found",
 )
 UNKNOWN_KEY = "unknown key"
+MISSING_KEY = "required key is missing"
 _UNKNOWN_KEYS = ("extra_forbidden", "unexpected_keyword_argument")
 _EXPECTED = {
     "int_type": "an integer",
@@ -92,7 +93,7 @@ def _explain(fault: ErrorDetails) -> str:
     if kind in _UNKNOWN_KEYS:
         return UNKNOWN_KEY
     if kind in _MISSING:
-        return "required key is missing"
+        return MISSING_KEY
     if kind == "json_invalid":
         return f"not valid JSON ({context['error']})"
     if kind == "literal_error":
@@ -101,7 +102,9 @@ def _explain(fault: ErrorDetails) -> str:
         return _unknown_literal(context["tag"], context["expected_tags"])
     if kind in ("value_error", "assertion_error", _FOUND):
         problem = str(context["error"])
-        return f"{problem}, got {shown(value)}" if problem.startswith("must") else problem
+        if problem.startswith("must"):
+            return f"{problem}, got {shown(value)}"
+        return problem
     return f"must be {_expected(fault)}, got {shown(value)}"
 
 
@@ -112,12 +115,16 @@ def dotted(place: Iterable[str | int]) -> str:
 
 def shown(value: Any) -> str:
     """A value as the user wrote it, cut to a readable length."""
-    text = repr(list(value) if isinstance(value, tuple) else value)
+    if isinstance(value, tuple):
+        value = list(value)
+    text = repr(value)
     if value is None:
         text = "null"
     if isinstance(value, bool):
-        text = str(value).lower()
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        text = text.lower()
+    if len(text) > 60:
+        return f"{text[:57]}..."
+    return text
 
 
 def closest(name: Any, known: Iterable[str]) -> str:
@@ -125,7 +132,9 @@ def closest(name: Any, known: Iterable[str]) -> str:
     if not isinstance(name, str):
         return ""
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    if not close:
+        return ""
+    return f"; did you mean {close[0]!r}?"
 
 
 def unknown_name(name: Any, known: Iterable[str]) -> str:
@@ -174,6 +183,8 @@ def _expected(fault: ErrorDetails) -> str:
     kind = context.get("class", kind)  # of an abstract class, its name
     if kind in _EXPECTED:
         return _EXPECTED[kind]
+    if kind == "string_pattern_mismatch":
+        return f"a string that matches {context['pattern']}"
     return fault["msg"].removeprefix("Input should be ")
 
 

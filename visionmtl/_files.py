@@ -80,9 +80,9 @@ def validated(kind: type[T], values: Any, source: Path, key: str = "") -> T:
         return adapter.validate_python(values)
     except ValidationError as error:
         place, problem = _first_problem(error, values)
-        where = ".".join(filter(None, [key, dotted(place)]))
-        named = f"{source}: {where}" if where else str(source)
-        raise ValueError(f"{named}: {problem}") from error
+        where = filter(None, [key, dotted(place)])
+        parts = filter(None, [str(source), ".".join(where), problem])
+        raise ValueError(": ".join(parts)) from error
 
 
 def _first_problem(error: ValidationError, values: Any) -> tuple[Place, str]:

@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic.errors import PydanticUserError
 from pydantic_core import CoreSchema, core_schema
 
-from visionmtl._faults import UNKNOWN_KEY, closest, dotted, plain, problems
+from visionmtl._faults import MISSING_KEY, UNKNOWN_KEY, closest, dotted, plain, problems
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -177,7 +177,10 @@ def check_options(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
         for place, problem in problems(error, values).items():
             if problem == UNKNOWN_KEY:
                 known = list(model.model_fields)
-                problem = f"unknown option{closest(place[-1], known)}; known: {', '.join(known)}"
+                listed = ", ".join(known) or "none"
+                problem = f"unknown option; known: {listed}{closest(place[-1], known)}"
+            if problem == MISSING_KEY:
+                problem = "required option is missing"
             texts.append(f"{dotted(place)}: {problem}")
         raise ValueError("; ".join(texts)) from None
     return {name: getattr(checked, name) for name in values}
@@ -215,7 +218,10 @@ def checking(cls: C) -> C:
 def _constructor(cls: type) -> Callable[..., Any]:
     """``build`` of a class whose parts must be made first, else ``__init__``."""
     build = getattr(cls, "build", None)
-    constructor: Callable[..., Any] = cls.__init__ if build is None else build.__func__  # type: ignore[misc]
+    if build is None:
+        initialise: Callable[..., Any] = cls.__init__  # type: ignore[misc]
+        return initialise
+    constructor: Callable[..., Any] = build.__func__
     return constructor
 
 

@@ -67,4 +67,6 @@ def _run(what: str, load: Callable[[], Any]) -> None:
 
 def _file_of(module: Any) -> Path | None:
     file = getattr(module, "__file__", None)
-    return None if file is None else Path(file).resolve()
+    if file is None:
+        return None
+    return Path(file).resolve()

@@ -37,7 +37,8 @@ _SCALARS = {
     "bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
     "int": re.compile(r"[-+]?(?:0|[1-9][0-9]*)"),
     "float": re.compile(
-        r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf)|\.nan"
+        r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)"
+        r"|[-+]?\.inf|\.nan"
     ),
 }
 _TABBED = re.compile(r" *\t")
@@ -127,7 +128,9 @@ def parse_yaml(text: str, source: str) -> Any:
     """
     try:
         node = _yaml().compose(text)
-        return None if node is None else _value(node)
+        if node is None:
+            return None
+        return _value(node)
     except MarkedYAMLError as error:
         raise ConfigError(f"{source}: {_described(error, text)}") from None
     except ReaderError as error:
@@ -210,4 +213,6 @@ def _fault(mark: StringMark, problem: str) -> MarkedYAMLError:
 
 def _printable(line: str) -> str:
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line[:2000])
-    return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 3]}..."
+    if len(text) > MAX_LINE:
+        return f"{text[: MAX_LINE - 3]}..."
+    return text

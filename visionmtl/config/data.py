@@ -138,7 +138,9 @@ class RunData(DataConfig):
 
     @classmethod
     def shape(cls, value: Any) -> Model:
-        return MixtureData if _is_mixture(value) else super().shape(value)
+        if _is_mixture(value):
+            return MixtureData
+        return super().shape(value)
 
     @classmethod
     def own_fields(cls, chosen: Class) -> dict[str, Any]:
@@ -201,8 +203,10 @@ class MixtureData(Section):
 def _read_data(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
-    section: type[Section] = MixtureData if _is_mixture(value) else RunData
-    return section.model_validate(value)  # the mistakes of one alternative, not of both
+    # Here, so that the mistakes are those of one alternative, not of both.
+    if _is_mixture(value):
+        return MixtureData.model_validate(value)
+    return RunData.model_validate(value)
 
 
 Data = Annotated[RunData | MixtureData, BeforeValidator(_read_data)]

@@ -70,7 +70,9 @@ def _containers(annotation: Any) -> int:
 
 
 def _shape(section: type[BaseModel], value: Any) -> type[BaseModel]:
-    return section.shape(value) if issubclass(section, Section) else section
+    if issubclass(section, Section):
+        return section.shape(value)
+    return section
 
 
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -78,8 +78,9 @@ def _validated(values: Any, source: str, overrides: Sequence[str]) -> Config:
         for place, problem in problems(error, values).items():
             key = dotted(place)
             explained = with_hint(place, problem, values)
-            by_override = any(_covers(key, name) or _covers(name, key) for name in overridden)
-            origin = f"override {key}" if by_override else f"{source}: {key}"
+            origin = f"{source}: {key}"
+            if any(_covers(key, name) or _covers(name, key) for name in overridden):
+                origin = f"override {key}"
             lines.append(f"{origin}: {explained}")
     if lines:
         raise ConfigError(*lines)
@@ -107,13 +108,17 @@ def _override(values: dict[str, Any], text: str) -> str:
 
 def _child(values: dict[str, Any] | list[Any], name: str, key: str) -> Any:
     """The mapping or list under a name; a mapping is made where there is none."""
-    at: Any = _position(values, name, key) if isinstance(values, list) else name
-    if isinstance(values, list) or name in values:
-        if not isinstance(values[at], dict | list):
-            values[at] = {}
-    else:
-        values[at] = {}
-    return values[at]
+    inner: Any
+    if isinstance(values, list):
+        position = _position(values, name, key)
+        inner = values[position]
+        if not isinstance(inner, dict | list):
+            inner = values[position] = {}
+        return inner
+    inner = values.get(name)
+    if not isinstance(inner, dict | list):
+        inner = values[name] = {}
+    return inner
 
 
 def _position(values: list[Any], name: str, key: str) -> int:
@@ -130,7 +135,7 @@ def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, str]]:
         new = dict(enumerate(new))
     if isinstance(old, dict) and isinstance(new, dict):
         for name in old | new:
-            child = f"{key}.{name}" if key else name
+            child = f"{key}.{name}".removeprefix(".")
             yield from _differences(child, old.get(name, _MISSING), new.get(name, _MISSING))
     elif old != new:
         yield key, f"{key}: {_side_text(old)} -> {_side_text(new)}"
@@ -141,7 +146,9 @@ def _are_mappings(value: Any) -> bool:
 
 
 def _side_text(value: Any) -> str:
-    return "(not set)" if value is _MISSING else repr(value)
+    if value is _MISSING:
+        return "(not set)"
+    return repr(value)
 
 
 def _covers(parent: str, key: str) -> bool:

@@ -89,8 +89,11 @@ class Choice(Section):
         """The section's own keys, which all classes have or this one, as ``create_model`` takes
         them.
         """
-        fields = {name: (info.annotation, info) for name, info in cls.model_fields.items()}
-        return {name: field for name, field in fields.items() if name not in ("type", "options")}
+        fields: dict[str, Any] = {}
+        for name, info in cls.model_fields.items():
+            if name not in ("type", "options"):
+                fields[name] = (info.annotation, info)
+        return fields
 
     @classmethod
     def shape(cls, value: Any) -> Model:
@@ -138,7 +141,9 @@ class Choice(Section):
     def _read(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(value, Mapping):
             return cls.read(value)
-        return value if isinstance(value, cls) else handler(value)
+        if isinstance(value, cls):
+            return value
+        return handler(value)
 
     @model_serializer(mode="plain")
     def flat(self) -> dict[str, Any]:
@@ -160,7 +165,9 @@ class TaskChoice(Choice):
     role: ClassVar[str]
     """The attribute of a kind that names its default."""
 
-    type: str | None = Field(default=None, description="name of the choice")  # type: ignore[assignment]
+    type: str | None = Field(  # type: ignore[assignment]
+        default=None, description="name of the choice"
+    )
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> Self:
@@ -183,19 +190,25 @@ class TaskChoice(Choice):
 
     def plain(self) -> dict[str, Any]:
         """The type, where there is one, and the options."""
-        named = {} if self.type is None else {"type": self.type}
-        return {**named, **self.options}
+        if self.type is None:
+            return dict(self.options)
+        return {"type": self.type, **self.options}
 
     @classmethod
     def _best_default(cls, value: Mapping[str, Any]) -> Class:
         """The default of some kind that the options suit best."""
-        names = [getattr(kind, cls.role) for kind in KINDS.values()]
-        defaults = [cls.registry[name] for name in names if name in cls.registry]
+        defaults: list[Class] = []
+        for kind in KINDS.values():
+            name = getattr(kind, cls.role)
+            if name in cls.registry:
+                defaults.append(cls.registry[name])
 
         def misfit(chosen: Class) -> tuple[int, int]:
             fault = _misfit(chosen, value)
-            unknown = [key for key in value if key not in options_model(chosen).model_fields]
-            return (0 if fault is None else fault.error_count(), len(unknown))
+            if fault is None:
+                return (0, 0)
+            unknown = set(value) - set(options_model(chosen).model_fields)
+            return (fault.error_count(), len(unknown))
 
         return min(defaults, key=misfit)
 

@@ -17,6 +17,7 @@ from visionmtl.data.cache import CachedDataset
 from visionmtl.data.folder import list_splits
 from visionmtl.data.matched import match_model
 from visionmtl.data.mixture import MixtureDataset, MixtureTransform
+from visionmtl.data.sets.base import PackedDataset
 from visionmtl.data.subset import cut_split, keep_labels, parse_split
 from visionmtl.data.transforms.base import AUGMENTATIONS
 from visionmtl.data.transforms.joint import JointTransform, Transform, build_transform
@@ -34,7 +35,10 @@ def build_dataset(config: Config, split: SplitRole) -> MultiTaskDataset:
         return _open(data, split, config.tasks, config.seed, "data")
     sets: dict[str, MultiTaskDataset] = {}
     for i, part in enumerate(data.sets):
-        used = _own_names(config.tasks, f"{part.name}_" if data.heads == "per_set" else "")
+        prefix = ""
+        if data.heads == "per_set":
+            prefix = f"{part.name}_"
+        used = _own_names(config.tasks, prefix)
         sets[part.name] = _open(part, split, part.tasks, config.seed, f"data.sets.{i}", used)
     temperatures = {"size": 1.0, "even": math.inf, "temperature": data.temperature}
     return MixtureDataset(sets, data.heads, config.tasks, temperatures[data.sampling])
@@ -64,7 +68,9 @@ def repeated_samples(config: Config, train: MultiTaskDataset, val: MultiTaskData
     """
     shared: list[str] = []  # the set is the first part of an id
     for part in sources(config.data):
-        prefix = f"{part.name}/" if isinstance(part, SetConfig) else ""
+        prefix = ""
+        if isinstance(part, SetConfig):
+            prefix = f"{part.name}/"
         if isinstance(part.train, str) and parse_split(part.train)[0] == parse_split(part.val)[0]:
             shared.append(prefix)
     if not shared:
@@ -109,8 +115,9 @@ def open_folder(root: Path | str, split: str) -> MultiTaskDataset:
     """
     found = identify(root)
     if found is None:
-        known = [name for name, cls in DATASETS.items() if hasattr(cls, "matches")]
-        raise ValueError(f"{root}: no data set; it looks like none of {', '.join(known)}")
+        packings = [name for name, cls in DATASETS.items() if issubclass(cls, PackedDataset)]
+        listed = ", ".join(packings)
+        raise ValueError(f"{root}: no data set: no dataset.yaml, and none of the packings {listed}")
     try:
         name = parse_split(split)[0]
     except ValueError as error:
@@ -164,9 +171,11 @@ def _open(
     """One set, or a part of it, with the labels that the config leaves it; ``used`` as in
     ``keep_labels``.
     """
-    part = source.train if split == "train" else source.val
+    part = getattr(source, split)
     by_name = isinstance(part, str)
-    name = parse_split(part)[0] if by_name else part
+    name = part
+    if by_name:
+        name = parse_split(part)[0]
     try:
         _check_packing(source)
         given = {"root": source.root, "split": name, "tasks": tasks}

@@ -180,10 +180,10 @@ def test_camera_of_a_crop_is_refused(root: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"extrinsic": {}}, "intrinsic: Field required"),
+        ({"extrinsic": {}}, "intrinsic: required key is missing"),
         (
             {"intrinsic": {"fx": 0, "fy": 1, "u0": 1, "v0": 1}},
-            "intrinsic.fx: Input should be greater than 0, got 0",
+            "intrinsic.fx: must be > 0, got 0",
         ),
     ],
 )

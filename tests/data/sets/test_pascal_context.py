@@ -10,7 +10,7 @@ from PIL import Image
 
 from visionmtl.analysis.check import check_sample
 from visionmtl.data.base import DATASETS, identify
-from visionmtl.data.sets.base import PackedDataset, facts
+from visionmtl.data.sets.base import facts
 from visionmtl.data.sets.nyuv2_mtan import NYUv2MTAN
 from visionmtl.data.sets.pascal_context import PascalContext
 from visionmtl.types import BoxTarget, DenseTarget, MultiTaskDataset
@@ -312,7 +312,7 @@ def test_split_lists(root: Path) -> None:
 
 
 def test_options_with_bad_values(root: Path) -> None:
-    message = r"^PascalContext: normals_frame: must be 'y_down', .* or 'z_up', got 'up'$"
+    message = r"^PascalContext: normals_frame: unknown value 'up'"
     with pytest.raises(ValueError, match=message):
         PascalContext(root, "train", normals_frame="up")  # type: ignore[arg-type]
     message = r"^PascalContext: difficult: must be true or false, got 1$"
@@ -322,8 +322,11 @@ def test_options_with_bad_values(root: Path) -> None:
 
 def test_folders_of_other_packings_are_told_apart(root: Path, tmp_path: Path) -> None:
     assert identify(root) == "pascal_context"
-    readers = {name: cls for name, cls in DATASETS.items() if issubclass(cls, PackedDataset)}
-    assert [name for name, reader in readers.items() if reader.matches(root)] == ["pascal_context"]
+    assert [
+        name
+        for name, reader in DATASETS.items()
+        if hasattr(reader, "matches") and reader.matches(root)
+    ] == ["pascal_context"]
     with pytest.raises(
         ValueError, match=r"it looks like PASCAL-Context .* use type pascal_context$"
     ):
