@@ -33,7 +33,7 @@ DEPTH = TaskSpec.depth()
         ),
         (
             {"heads": {"depth": {"chanels": 8}}},
-            r"^model\.heads\.depth\.chanels: unknown option; known: channels; did you mean 'channels'\?$",
+            r"^model\.heads\.depth\.chanels: unknown option; known: channels; .* 'channels'\?$",
         ),
         (
             {"heads": {"depth": {"strides": [1]}}},
