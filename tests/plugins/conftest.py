@@ -1,6 +1,3 @@
-"""What pytest must not import when it looks for doctests."""
-
-from __future__ import annotations
+"""The plug-in is imported in a process of its own: here it would add to the registries."""
 
 collect_ignore = ["mine.py"]
-"""Its parts would be in the registries of every test that runs in the same process."""
