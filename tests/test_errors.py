@@ -46,3 +46,9 @@ def test_faults_of_memory_and_workers_come_with_advice(message: str, advice: str
 def test_exit_code_is_that_of_a_shell() -> None:
     assert Interrupted(15, "stopped").exit_code == 143
     assert Interrupted(2, "stopped").exit_code == 130
+
+
+def test_what_else_is_said_of_an_interruption() -> None:
+    interruption = Interrupted(15, "stopped")
+    interruption.add("saved")
+    assert str(interruption) == "stopped, saved"

@@ -28,12 +28,6 @@ def test_import_is_light() -> None:
     assert run(f"import sys, visionmtl; print([m for m in {heavy} if m in sys.modules])") == "[]"
 
 
-def test_task_specs_need_no_library_of_models() -> None:
-    heavy = ["timm", "torchvision", "scipy", "matplotlib", "albumentations", "cv2", "torchmetrics"]
-    code = f"import sys; from visionmtl import TaskSpec; print([m for m in {heavy} if m in sys.modules])"
-    assert run(code) == "[]"
-
-
 def test_public_names_are_found() -> None:
     code = (
         "import visionmtl; print([callable(getattr(visionmtl, n)) for n in visionmtl.__all__ * 2])"

@@ -36,16 +36,15 @@ def write(path: Path, content: bytes) -> Path:
             ("1", 1),
         ],
         *[
-            ("off", False),
-            ("no", False),
-            ("on", True),
             ("True", True),
+            ("false", False),
             ("~", None),
             ("null", None),
             ("", None),
         ],
         *[("'off'", "off"), ("[1, a]", [1, "a"]), ("{b: {}}", {"b": {}})],
         *[(text, text) for text in ("010", "1:30", "2020-01-01", "0x10", "1_000", "v1.0.1")],
+        *[(text, text) for text in ("off", "no", "on", "Yes")],
     ],
 )
 def test_values_are_read_as_people_write_them(written: str, expected: Any):
@@ -74,7 +73,7 @@ def test_an_empty_text_is_none():
             "line 2, column 1: expected a single document in the stream but found another document",
         ),
         ("1: a\n", "line 1, column 1: key 1 is not a string; put it in quotes"),
-        ("on: a\n", "line 1, column 1: key true is not a string; put it in quotes"),
+        ("true: a\n", "line 1, column 1: key true is not a string; put it in quotes"),
         ("a: {{ b }}\n", "line 1, column 5: key {'b': None} is not a string; put it in quotes"),
         ("a: &x 1\n", "line 1, column 4: anchors (&) and aliases (*) are not allowed"),
         ("a: *x\n", "line 1, column 4: anchors (&) and aliases (*) are not allowed"),
@@ -137,6 +136,24 @@ def test_files_that_cannot_be_read(tmp_path: Path):
 def test_a_huge_file_is_refused_before_it_is_parsed(tmp_path: Path):
     path = write(tmp_path / "huge.yaml", b"a: 1 # " + b"x" * 10 * MAX_BYTES)
     start = time.perf_counter()
-    with pytest.raises(ConfigError, match="a YAML file has at most 256000 bytes"):
+    with pytest.raises(ConfigError, match="a YAML file has at most 128000 bytes"):
         load_yaml(path)
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("item", "end"), [("1, ", "]"), ("{a: 1}, ", "]"), ("[" * 28 + "]" * 28 + ", ", "]")]
+)
+def test_the_largest_file_is_read_in_bounded_time(item: str, end: str):
+    text = "a: [" + item * ((MAX_BYTES - 8) // len(item)) + end
+    start = time.perf_counter()
+    parse_yaml(text, "a.yaml")
+    assert time.perf_counter() - start < 30  # 5 on an idle machine
+
+
+def test_several_mistakes_are_lines_of_one_error():
+    error = ConfigError("a: one", "b: tw\no", *(f"{i}: more" for i in range(30)))
+    lines = str(error).split("\n")
+    assert lines[:2] == ["a: one", "b: tw\\no"]
+    assert lines[-1] == "and 12 more mistakes"
+    assert len(lines) == 21

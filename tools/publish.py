@@ -6,18 +6,19 @@ import argparse
 import json
 import re
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from rich.console import Console
 
-from visionmtl._files import read_json, write_atomic
+from visionmtl._files import read_json, validated, write_atomic
 from visionmtl.analysis.evaluation import evaluate_model
 from visionmtl.config.load import load_config
 from visionmtl.engine.datasets import build_dataset
 from visionmtl.engine.logging import json_safe
-from visionmtl.zoo.card import model_card
+from visionmtl.zoo.card import TrainingRecord, model_card
 from visionmtl.zoo.folder import load_model_folder, save_model
 from visionmtl.zoo.registry import CHECKPOINTS, describe_files
 
@@ -44,8 +45,10 @@ def publish(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"the name must be small letters, digits, '_', '.' and '-', got {arguments.name!r}"
         )
-    config, folder = load_config(arguments.run / "config.yaml"), CHECKPOINTS / arguments.name
-    record = read_json(arguments.run / "model" / "config.json")["record"]
+    config = load_config(arguments.run / "config.yaml")
+    folder = CHECKPOINTS / arguments.name
+    path = arguments.run / "model" / "config.json"
+    record = validated(TrainingRecord, read_json(path)["record"], path, "record")
     model = load_model_folder(arguments.run / "model")
     with TemporaryDirectory() as trial:
         save_model(model, Path(trial), dtype=torch.float16)
@@ -53,29 +56,27 @@ def publish(arguments: argparse.Namespace) -> None:
             Path(trial), build_dataset(config, "val"), device=torch.device("cpu"), console=Console()
         )
     results = json_safe(results)
-    record["metrics"] = results
-    notes = arguments.notes.read_text() if arguments.notes else ""
-    save_model(
-        model,
-        folder,
-        model_card(model, config, record) + notes,
-        dtype=torch.float16,
-        extra={"record": record},
-    )
+    record = replace(record, metrics=results)
+    card = model_card(model, record)
+    if arguments.notes:
+        card += arguments.notes.read_text()
+    save_model(model, folder, card, dtype=torch.float16, extra={"record": asdict(record)})
 
+    metrics = {}
+    for spec in model.tasks:
+        key = spec.kind.metric.headline
+        value = results[spec.name][key]
+        if value is not None:
+            metrics[f"{spec.name}/{key}"] = round(value, 3)
     registry = read_json(CHECKPOINTS / "registry.json")
     registry["models"][arguments.name] = {
         "source": arguments.name,
         "files": describe_files(folder),
         "tasks": [spec.name for spec in model.tasks],
-        "metrics": {
-            f"{spec.name}/{key}": round(results[spec.name][key], 3)
-            for spec in model.tasks
-            if results[spec.name][key := spec.kind.metric.headline] is not None
-        },
+        "metrics": metrics,
         "licence": arguments.licence,
         "data": arguments.data,
-        "command": record["command"],
+        "command": record.command,
     }
     write_atomic(CHECKPOINTS / "registry.json", (json.dumps(registry, indent=2) + "\n").encode())
 

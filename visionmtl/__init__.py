@@ -1,4 +1,11 @@
-"""visionmtl: one network, one forward pass, several dense predictions."""
+"""visionmtl: one network, one forward pass, several dense predictions.
+
+>>> import visionmtl
+>>> tasks = [visionmtl.TaskSpec.semseg(["floor", "wall"]), visionmtl.TaskSpec.depth(max_depth=10.0)]
+>>> model = visionmtl.create_model("test_resnet", tasks)
+
+Every package beside it introduces its own public names: ``help("visionmtl.data")``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 _PUBLIC = {
-    "TaskSpec": "visionmtl.types",
+    "TaskSpec": "visionmtl.tasks",
     "create_model": "visionmtl.models.factory",
     "load_model": "visionmtl.zoo.load",
     "list_models": "visionmtl.zoo.load",
@@ -19,7 +26,7 @@ __all__ = ["TaskSpec", "create_model", "list_models", "load_model", "predict"]
 if TYPE_CHECKING:
     from visionmtl.models.factory import create_model
     from visionmtl.prediction.predict import predict
-    from visionmtl.types import TaskSpec
+    from visionmtl.tasks import TaskSpec
     from visionmtl.zoo.load import list_models, load_model
 
 

@@ -10,14 +10,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print text as it is: paths with brackets are no markup, and long lines are not cut to the
-    width of a terminal.
-    """
+    """Print text as it is: brackets are no markup, and long lines are not cut."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class ProgressBar:
-    """A context manager that is called with the number of finished items and, at times, a text."""
+    """A context manager that is called with the number of finished items and, at times, a text.
+
+    A log file gets no bar.
+
+    Args:
+        console: where to draw.
+        title: stands before the bar.
+        total: how many items there are.
+        done: how many are finished at the start.
+    """
 
     def __init__(self, console: Console, title: str, total: int, done: int = 0) -> None:
         self._progress = Progress(
@@ -28,7 +35,7 @@ class ProgressBar:
             TextColumn("{task.fields[text]}"),
             console=console,
             transient=True,
-            disable=not (console.is_terminal or console.is_jupyter),  # a log file gets lines only
+            disable=not (console.is_terminal or console.is_jupyter),
         )
         self._task = self._progress.add_task(title, total=total, completed=done, text="")
 

@@ -8,11 +8,14 @@ import hashlib
 import json
 import os
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from visionmtl._faults import Place, dotted, problems
 
 T = TypeVar("T")
 
@@ -35,9 +38,12 @@ class FileEntry:
         """What is wrong with the file at ``path``, or None."""
         if not path.is_file():
             return "no such file"
-        if (size := path.stat().st_size) != self.size:
+        size = path.stat().st_size
+        if size != self.size:
             return f"{size} bytes, expected {self.size}"
-        return None if FileEntry.of(path) == self else "damaged: wrong sha256"
+        if FileEntry.of(path) != self:
+            return "damaged: wrong sha256"
+        return None
 
 
 def read_json(path: Path) -> Any:
@@ -69,24 +75,22 @@ def validated(kind: type[T], values: Any, source: Path, key: str = "") -> T:
     """
     adapter = TypeAdapter(kind)
     try:
-        return (
-            adapter.validate_json(values)
-            if isinstance(values, bytes)
-            else adapter.validate_python(values)
-        )
+        if isinstance(values, bytes):
+            return adapter.validate_json(values)
+        return adapter.validate_python(values)
     except ValidationError as error:
-        unknown = ("extra_forbidden", "unexpected_keyword_argument")
-        # Unknown keys first: a misspelt key is also reported as a missing one.
-        first = min(error.errors(include_url=False), key=lambda fault: fault["type"] not in unknown)
-        reason = (
-            "unknown key"
-            if first["type"] in unknown
-            else first["msg"].removeprefix("Value error, ")
-        )
-        if isinstance(first["input"], str | int | float | None) and first["type"] != "json_invalid":
-            reason += f", got {first['input']!r:.80}"
-        place = ".".join(filter(None, [key, *map(str, first["loc"])]))
-        raise ValueError(f"{source}: {place + ': ' if place else ''}{reason}") from error
+        place, problem = _first_problem(error, values)
+        where = filter(None, [key, dotted(place)])
+        parts = filter(None, [str(source), ".".join(where), problem])
+        raise ValueError(": ".join(parts)) from error
+
+
+def _first_problem(error: ValidationError, values: Any) -> tuple[Place, str]:
+    if isinstance(values, bytes):
+        with suppress(ValueError, RecursionError):  # which is the problem then
+            values = json.loads(values)
+    found = problems(error, values)
+    return next(iter(found.items()))
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -11,62 +11,147 @@ every field is an option.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic.errors import PydanticUserError
+from pydantic_core import CoreSchema, core_schema
+
+from visionmtl._faults import MISSING_KEY, UNKNOWN_KEY, closest, dotted, plain, problems
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Width = Annotated[int, Field(ge=8, le=1024)]
 """Channels of the maps inside a network."""
 
+Interval = tuple[float, float]
+"""[lo, hi]; ``Annotated[Interval, Within(0.1, 10)]`` has bounds."""
+
 C = TypeVar("C", bound=type)
-_EXPECTED = {
-    "int_type": "an integer",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "a string",
-    "string_too_short": "a string that is not empty",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
-    "finite_number": "finite",
-}
-_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """Bounds of two numbers, which a list or a tuple may give."""
+
+    low: float
+    high: float
+
+    def check(self, value: Any) -> Any:
+        """The pair as a tuple.
+
+        Raises:
+            ValueError: what was expected.
+        """
+        raise NotImplementedError
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+    def _contains(self, value: Any, *types: type) -> bool:
+        """Whether it is two numbers of these types within the bounds."""
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            return False
+        return all(type(number) in types and self.low <= number <= self.high for number in value)
+
+
+class Within(_Pair):
+    """Bounds of an ``Interval`` [lo, hi]: low <= lo <= hi <= high."""
+
+    def check(self, value: Any) -> tuple[float, float]:
+        if not self._contains(value, int, float) or value[0] > value[1]:
+            bounds = f"{self.low:g} <= lo <= hi <= {self.high:g}"
+            raise ValueError(f"must be two numbers [lo, hi] with {bounds}")
+        return float(value[0]), float(value[1])
+
+
+class Sides(_Pair):
+    """Bounds of the two sides of a size [height, width]."""
+
+    def check(self, value: Any) -> tuple[int, int]:
+        if not self._contains(value, int):
+            bounds = f"{self.low}..{self.high}"
+            raise ValueError(f"must be two integers [height, width] in {bounds}")
+        return value[0], value[1]
+
+
+PictureSize = Annotated[tuple[int, int], Sides(1, 16384)]
+"""[height, width] in pixels."""
 
 
 class Options(BaseModel):
-    """The options of one class, checked; unknown names, other types, NaN and infinity are errors."""
+    """The options of one class, checked; unknown names, other types, NaN and inf are errors."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_as_tuples(cls, values: Any) -> Any:
+        """YAML and JSON have lists alone."""
+        if not isinstance(values, dict):
+            return values
+        converted = dict(values)
+        for name, field in cls.model_fields.items():
+            value = converted.get(name)
+            if isinstance(value, list) and _names_tuple(field.annotation):
+                converted[name] = tuple(value)
+        return converted
+
+
+class FreeOptions(Options):
+    """Those of a class that passes further options on."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(plain)]]
+
 
 @functools.cache
 def options_model(cls: type) -> type[Options]:
-    """The schema of the options of a class."""
+    """The schema of the options of a class.
+
+    Raises:
+        TypeError: an option of a type that no file can hold; a mistake of who wrote the class.
+    """
     constructor = _constructor(cls)
-    hints = get_type_hints(constructor, include_extras=True)
+    # Inherited fields of a dataclass are annotated in the module of the base.
+    annotated: Any = cls if dataclasses.is_dataclass(cls) else constructor
+    hints = get_type_hints(annotated, include_extras=True)
     fields: dict[str, Any] = {}
-    base = Options
-    for parameter in inspect.signature(constructor).parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            base = _FreeOptions
+    parameters = inspect.signature(constructor).parameters.values()
+    kinds = {parameter.kind for parameter in parameters}
+    base: type[Options] = Options
+    # One that takes anything, as that of nn.Module does, names no options.
+    if inspect.Parameter.VAR_KEYWORD in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        base = FreeOptions
+    for parameter in parameters:
         if _is_option(cls, parameter):
-            required = parameter.default is parameter.empty
-            default = ... if required else parameter.default
-            fields[parameter.name] = (hints.get(parameter.name, Any), default)
-    return create_model(cls.__name__, __base__=base, **fields)
+            hint = hints.get(parameter.name, Any)
+            fields[parameter.name] = (hint, _default(cls, parameter))
+    try:
+        return create_model(cls.__name__, __base__=base, __doc__=cls.__doc__, **fields)
+    except PydanticUserError as error:
+        reason = str(error).splitlines()[0]
+        raise TypeError(f"{cls.__qualname__}: an option has no type of a file: {reason}") from error
 
 
 def given_names(cls: type) -> list[str]:
@@ -83,24 +168,37 @@ def check_options(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: one line with every option that is wrong, what was expected and what came.
     """
+    values = dict(options)
+    model = options_model(cls)
     try:
-        checked = options_model(cls).model_validate(dict(options))
+        checked = model.model_validate(values)
     except ValidationError as error:
-        problems = [f"{place(fault)}: {explain(fault)}" for fault in error.errors()]
-        raise ValueError("; ".join(problems)) from None
-    return {name: getattr(checked, name) for name in options}
+        texts: list[str] = []
+        for place, problem in problems(error, values).items():
+            if problem == UNKNOWN_KEY:
+                known = list(model.model_fields)
+                listed = ", ".join(known) or "none"
+                problem = f"unknown option; known: {listed}{closest(place[-1], known)}"
+            if problem == MISSING_KEY:
+                problem = "required option is missing"
+            texts.append(f"{dotted(place)}: {problem}")
+        raise ValueError("; ".join(texts)) from None
+    return {name: getattr(checked, name) for name in values}
 
 
 def checking(cls: C) -> C:
     """Make the constructor of a class check its options, also when it is called from Python."""
     constructor = _constructor(cls)
-    if getattr(constructor, "checks_options", False):
+    if constructor is object.__init__ or getattr(constructor, "checks_options", False):
         return cls
 
     @functools.wraps(constructor)
     def checked(self: Any, *args: Any, **keywords: Any) -> Any:
-        if is_dataclass(cls):
-            keywords |= dict(zip(options_model(cls).model_fields, args, strict=False))
+        if dataclasses.is_dataclass(cls):
+            names = list(options_model(cls).model_fields)
+            if len(args) > len(names):
+                raise TypeError(f"{cls.__name__} takes {len(names)} values, got {len(args)}")
+            keywords |= dict(zip(names, args, strict=False))
             args = ()
         given = {name: keywords.pop(name) for name in given_names(cls) if name in keywords}
         try:
@@ -117,47 +215,13 @@ def checking(cls: C) -> C:
     return cls
 
 
-def place(fault: ErrorDetails) -> str:
-    """The dotted name of the option that a fault is about."""
-    return ".".join(str(part) for part in fault["loc"])
-
-
-def explain(fault: ErrorDetails) -> str:
-    """What was expected and what came."""
-    kind = fault["type"]
-    context = fault.get("ctx", {})
-    if kind == "extra_forbidden":
-        return "unknown option"
-    if kind == "missing":
-        return "required option is missing"
-    if kind == "value_error":
-        return str(context["error"])
-    signs = [name for name in _BOUNDS if name in context]
-    bound = " ".join(f"{_BOUNDS[name]} {context[name]:.12g}" for name in signs)
-    expected = _EXPECTED.get(kind) or bound or context.get("expected", "valid")
-    return f"must be {expected}, got {shown(fault['input'])}"
-
-
-def shown(value: Any) -> str:
-    """A value as the user wrote it, cut to a readable length."""
-    text = repr(value)
-    if value is None:
-        text = "null"
-    if isinstance(value, bool):
-        text = str(value).lower()
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-class _FreeOptions(Options):
-    """Those of a class that passes further options on."""
-
-    model_config = ConfigDict(extra="allow")
-
-
 def _constructor(cls: type) -> Callable[..., Any]:
     """``build`` of a class whose parts must be made first, else ``__init__``."""
     build = getattr(cls, "build", None)
-    constructor: Callable[..., Any] = cls.__init__ if build is None else build.__func__  # type: ignore[misc]
+    if build is None:
+        initialise: Callable[..., Any] = cls.__init__  # type: ignore[misc]
+        return initialise
+    constructor: Callable[..., Any] = build.__func__
     return constructor
 
 
@@ -166,4 +230,25 @@ def _is_option(cls: type, parameter: inspect.Parameter) -> bool:
         return False
     if parameter.kind is parameter.KEYWORD_ONLY:
         return True
-    return is_dataclass(cls) and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    return dataclasses.is_dataclass(cls) and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+
+
+def _default(cls: type, parameter: inspect.Parameter) -> Any:
+    """The default of an option as pydantic takes it; ``...`` for none."""
+    if dataclasses.is_dataclass(cls):
+        for field in dataclasses.fields(cls):
+            factory = field.default_factory
+            if field.name == parameter.name and factory is not dataclasses.MISSING:
+                return Field(default_factory=factory)
+    if parameter.default is parameter.empty:
+        return ...
+    return parameter.default
+
+
+def _names_tuple(annotation: Any) -> bool:
+    """Whether an annotation is a tuple, alone or in a union."""
+    if get_origin(annotation) is tuple or annotation is tuple:
+        return True
+    if get_origin(annotation) in (list, dict, Mapping):
+        return False
+    return any(_names_tuple(part) for part in get_args(annotation))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from visionmtl._faults import closest
 from visionmtl._options import C, check_options, checking, given_names
 
 T = TypeVar("T")
@@ -40,6 +40,10 @@ class Registry(Mapping[str, type[T]]):
 
         return add
 
+    def unregister(self, name: str) -> None:
+        """Take a name out; for tests that define a class."""
+        del self._classes[name]
+
     def find(self, name: str) -> type[T]:
         """The class of a name.
 
@@ -48,9 +52,12 @@ class Registry(Mapping[str, type[T]]):
         """
         if name in self._classes:
             return self._classes[name]
-        close = difflib.get_close_matches(name, self._classes, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = closest(name, self)
         raise ValueError(f"unknown {self.what} {name!r}; known: {', '.join(self)}{hint}")
+
+    def names_for(self, kind: str) -> list[str]:
+        """The names of the classes that serve a kind of task, those with it in ``kinds``."""
+        return [name for name, cls in self._classes.items() if kind in getattr(cls, "kinds", ())]
 
     def name_of(self, cls: type) -> str:
         """The name of a class."""

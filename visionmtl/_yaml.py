@@ -8,99 +8,96 @@ memory or hide a value.
 from __future__ import annotations
 
 import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
+from ruamel.yaml.events import AliasEvent, ScalarEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.representer import SafeRepresenter
+from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.tag import Tag
 
-MAX_BYTES = 256_000
-"""Larger files are refused before they are parsed; one of this size takes 1 to 3 seconds."""
+from visionmtl._faults import shown
+
+MAX_BYTES = 128_000
+"""Larger files are refused before they are parsed; one of this size takes at most 4 seconds."""
 MAX_DEPTH = 32
-MAX_MESSAGE = 600
+MAX_LINE = 600
+MAX_LINES = 20
 
-# YAML 1.1 scalars with the number syntax of YAML 1.2: 1e-3 is a float; 010, 1:30 and dates are
-# strings, not surprises.
+_PREFIX = "tag:yaml.org,2002:"
+# YAML 1.2 without the other bases: 010, 0x10, 1_000, 1:30 and dates are strings, not surprises.
 _SCALARS = {
-    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    "bool": (
-        r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF",
-        list("yYnNtTfFoO"),
-    ),
-    "int": (r"[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
-    "float": (
-        r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf)|\.nan",
-        list("-+.0123456789"),
+    "null": re.compile(r"~|null|Null|NULL|"),
+    "bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
+    "int": re.compile(r"[-+]?(?:0|[1-9][0-9]*)"),
+    "float": re.compile(
+        r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)"
+        r"|[-+]?\.inf|\.nan"
     ),
 }
 _TABBED = re.compile(r" *\t")
 
 
 class ConfigError(ValueError):
-    """A mistake in a YAML file or an override, in one printable line."""
+    """Mistakes in a YAML file or in overrides, each in one printable line."""
 
-    def __init__(self, source: str, problem: str) -> None:
-        line = "".join(
-            c if c.isprintable() else repr(c)[1:-1] for c in f"{source}: {problem}"[:2000]
-        )
-        super().__init__(line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 3]}...")
+    def __init__(self, *lines: str) -> None:
+        shortened = [_printable(line) for line in lines[:MAX_LINES]]
+        left = len(lines) - len(shortened)
+        if left:
+            shortened.append(f"and {left} more mistakes")
+        super().__init__("\n".join(shortened))
 
 
-class _Loader(yaml.SafeLoader):
-    """A SafeLoader without anchors, tags, interpolation, repeated keys and endless nesting."""
+class _Resolver(VersionedResolver):
+    """The type of a plain scalar."""
 
-    depth = 0
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is not ScalarNode or not implicit[0]:
+            return super().resolve(kind, value, (False, True))
+        for name, pattern in _SCALARS.items():
+            if pattern.fullmatch(value):
+                return Tag(suffix=_PREFIX + name)
+        return Tag(suffix=f"{_PREFIX}str")
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+
+class _Composer(Composer):
+    """A composer without anchors, tags, interpolation and endless nesting."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.parser.peek_event()
         problem = ""
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+        if isinstance(event, AliasEvent) or event.anchor is not None:
             problem = "anchors (&) and aliases (*) are not allowed"
-        elif event.tag is not None:
+        elif event.ctag is not None:
             problem = "tags (!) are not allowed"
-        elif isinstance(event, yaml.ScalarEvent) and "${" in event.value:
+        elif isinstance(event, ScalarEvent) and "${" in event.value:
             problem = "interpolation (${...}) is not allowed"
         elif self.depth >= MAX_DEPTH:
             problem = f"more than {MAX_DEPTH} nested levels"
         if problem:
-            raise _yaml_error(event.start_mark, problem)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise _yaml_error(
-                    key_node.start_mark, f"key {shown(key)} is not a string; put it in quotes"
-                )
-            if key in seen:
-                raise _yaml_error(key_node.start_mark, f"duplicate key {shown(key)}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+            raise _fault(event.start_mark, problem)
+        return super().compose_node(parent, index)
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes what ``_Loader`` reads: mappings in block style, lists of scalars in one line."""
+class _Representer(SafeRepresenter):
+    """Writes what ``_Composer`` reads: mappings in block style, lists of scalars in one line."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_items(self, items: list[Any]) -> SequenceNode:
+        nested = any(isinstance(item, dict | list) for item in items)
+        return self.represent_sequence(f"{_PREFIX}seq", items, flow_style=not nested)
 
-def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
-    flat = not any(isinstance(item, dict | list) for item in items)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flat)
 
-
-_Dumper.add_representer(list, _represent_list)
-for _side in (_Loader, _Dumper):
-    _side.yaml_implicit_resolvers = {}
-    for _name, (_pattern, _first) in _SCALARS.items():
-        _side.add_implicit_resolver(
-            f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), _first
-        )
+_Representer.add_representer(list, _Representer.represent_items)
 
 
 def load_yaml(path: Path | str) -> Any:
@@ -113,13 +110,13 @@ def load_yaml(path: Path | str) -> Any:
         with open(path, "rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError(str(path), f"cannot be read ({error.strerror})") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     if len(raw) > MAX_BYTES:
-        raise ConfigError(str(path), f"a YAML file has at most {MAX_BYTES} bytes")
+        raise ConfigError(f"{path}: a YAML file has at most {MAX_BYTES} bytes")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(str(path), f"not UTF-8 text (byte {error.start})") from None
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
     return parse_yaml(text, str(path))
 
 
@@ -130,42 +127,92 @@ def parse_yaml(text: str, source: str) -> Any:
         ConfigError: not YAML, or not plain; names line and column.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark, problem = error.problem_mark, error.problem or "not valid YAML"
-        if problem.startswith("but "):
-            problem = f"{error.context} {problem}"
-        if mark is None:
-            raise ConfigError(source, problem) from None
-        line_start = text.rfind("\n", 0, mark.index) + 1
-        if _TABBED.match(text, line_start) or r"'\t'" in problem:
-            problem = "tab found; YAML is indented with spaces"
-        raise ConfigError(
-            source, f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
-        ) from None
-    except yaml.reader.ReaderError as error:
-        raise ConfigError(source, f"character {error.position} is not allowed in YAML") from None
-    except (
-        ValueError,
-        OverflowError,
-    ) as error:  # an integer of 5000 digits, a character beyond Unicode
-        raise ConfigError(source, f"a value is out of range: {error}") from None
+        node = _yaml().compose(text)
+        if node is None:
+            return None
+        return _value(node)
+    except MarkedYAMLError as error:
+        raise ConfigError(f"{source}: {_described(error, text)}") from None
+    except ReaderError as error:
+        problem = f"character {error.position} is not allowed in YAML"
+        raise ConfigError(f"{source}: {problem}") from None
+    except YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML ({error})") from None
+    except (ValueError, OverflowError) as error:
+        # An integer of 5000 digits, a character beyond Unicode.
+        raise ConfigError(f"{source}: a value is out of range: {error}") from None
 
 
 def dump_yaml(values: Any) -> str:
     """Plain values as a text from which ``parse_yaml`` gives back equal ones; the order of keys is
     kept.
     """
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=MAX_BYTES)
+    text = StringIO()
+    _yaml().dump(values, text)
+    return text.getvalue()
 
 
-def shown(value: Any) -> str:
-    """A value as the user wrote it, cut to a readable length."""
-    text = (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
-    )
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _yaml() -> Any:
+    yaml: Any = YAML(typ="safe", pure=True)
+    yaml.Composer = _Composer
+    yaml.Resolver = _Resolver
+    yaml.Representer = _Representer
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.width = 120
+    return yaml
 
 
-def _yaml_error(mark: yaml.Mark, problem: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+def _value(node: Node) -> Any:
+    if isinstance(node, SequenceNode):
+        return [_value(item) for item in node.value]
+    if not isinstance(node, MappingNode):
+        return _scalar(node)
+    values: dict[str, Any] = {}
+    for key_node, item in node.value:
+        key = _value(key_node)
+        if not isinstance(key, str):
+            problem = f"key {shown(key)} is not a string; put it in quotes"
+            raise _fault(key_node.start_mark, problem)
+        if key in values:
+            raise _fault(key_node.start_mark, f"duplicate key {shown(key)}")
+        values[key] = _value(item)
+    return values
+
+
+def _scalar(node: Node) -> Any:
+    kind = str(node.tag).removeprefix(_PREFIX)
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return node.value.lower() == "true"
+    if kind == "int":
+        return int(node.value)
+    if kind == "float":
+        return float(node.value.replace(".inf", "inf").replace(".nan", "nan"))
+    return node.value
+
+
+def _described(error: MarkedYAMLError, text: str) -> str:
+    """Line, column and problem of a syntax error."""
+    mark = error.problem_mark
+    problem = error.problem or "not valid YAML"
+    if problem.startswith("but "):
+        problem = f"{error.context} {problem}"
+    if mark is None:
+        return problem
+    line_start = text.rfind("\n", 0, mark.index) + 1
+    if _TABBED.match(text, line_start) or r"'\t'" in problem:
+        problem = "tab found; YAML is indented with spaces"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
+def _fault(mark: StringMark, problem: str) -> MarkedYAMLError:
+    return MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+def _printable(line: str) -> str:
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line[:2000])
+    if len(text) > MAX_LINE:
+        return f"{text[: MAX_LINE - 3]}..."
+    return text

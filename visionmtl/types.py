@@ -19,8 +19,9 @@ from torch import Tensor
 from visionmtl._registry import Registry
 
 Pyramid = list[Tensor]
-"""Feature maps (B, C, H / stride, W / stride), high to low resolution: c2..c5 or p2..p5 at strides
-4, 8, 16, 32.
+"""Feature maps (B, C, H / stride, W / stride), high to low resolution: c2..c5 or p2..p5.
+
+Their strides are published by what gives them: 4, 8, 16, 32 unless it says otherwise.
 """
 
 
@@ -110,9 +111,11 @@ class TaskSpec(metaclass=_ByKind):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON; ``from_dict`` is the inverse."""
-        options = asdict(self.kind)
-        plain = {key: list(v) if isinstance(v, tuple) else v for key, v in options.items()}
-        return {"name": self.name, "kind": self.kind.name, **plain}
+        values = {"name": self.name, "kind": self.kind.name, **asdict(self.kind)}
+        for key, value in values.items():
+            if isinstance(value, tuple):
+                values[key] = list(value)
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskSpec:
@@ -122,19 +125,28 @@ class TaskSpec(metaclass=_ByKind):
             ValueError: name or kind is missing or unknown, or an option that the kind refuses.
         """
         options = dict(values)
-        if missing := [key for key in ("name", "kind") if key not in options]:
+        missing = [key for key in ("name", "kind") if key not in options]
+        if missing:
             raise ValueError(f"task {options}: missing keys {missing}")
         name = options.pop("name")
         try:
-            return cls(name, KINDS.make(options.pop("kind"), {}, options))
+            kind = KINDS.make(options.pop("kind"), {}, options)
         except ValueError as error:
             raise ValueError(f"task {name!r}: {error}") from None
+        return cls(name, kind)
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Pinhole intrinsics in pixels of an image of ``width`` x ``height``; pixel centres lie at
-    integer + 0.5.
+    """Pinhole intrinsics, in pixels of an image; pixel centres lie at integer + 0.5.
+
+    Attributes:
+        fx: focal length along x.
+        fy: focal length along y.
+        cx: x of the principal point.
+        cy: y of the principal point.
+        width: of the image.
+        height: of the image.
     """
 
     fx: float
@@ -183,12 +195,16 @@ Target = DenseTarget | BoxTarget
 
 @dataclass
 class Sample:
-    """One image and its truth. A task that is missing in ``targets`` is not annotated on this
-    sample.
+    """One image and its truth.
+
+    Attributes:
+        image: uint8 (H, W, 3), RGB.
+        targets: by task; one that is missing is not annotated on this sample.
+        sample_id: names the sample within its data set.
+        camera: of the image, where it is known.
     """
 
     image: np.ndarray
-    """uint8 (H, W, 3), RGB."""
     targets: dict[str, Target]
     sample_id: str
     camera: Camera | None = None
@@ -196,7 +212,11 @@ class Sample:
 
 @runtime_checkable
 class MultiTaskDataset(Protocol):
-    """What every data set offers; ``tasks`` is ordered."""
+    """What every data set offers.
+
+    Attributes:
+        tasks: in their order.
+    """
 
     tasks: list[TaskSpec]
 
@@ -228,9 +248,13 @@ class DenseTargets:
 
 @dataclass
 class BoxTargets:
-    """A batch of boxes: per image float32 (N, 4) and int64 (N,).
+    """A batch of boxes.
 
-    ``annotated`` is a list, it stays on the host; ``known`` is as in ``DenseTargets``.
+    Attributes:
+        boxes: per image float32 (N, 4), x1 y1 x2 y2 in pixels.
+        labels: per image int64 (N,), class ids.
+        annotated: per image; a list, it stays on the host.
+        known: as in ``DenseTargets``.
     """
 
     boxes: list[Tensor]
@@ -244,10 +268,12 @@ Targets = DenseTargets | BoxTargets
 
 @dataclass
 class Batch:
-    """What a data loader yields. ``targets`` has every task of the run, in task order.
+    """What a data loader yields.
 
     Attributes:
         images: uint8 (B, 3, H, W), RGB.
+        targets: of every task of the run, in task order.
+        sample_ids: of the images.
         annotated: per task, on how many samples of the batch it is annotated, dense ones with a
             valid pixel at least (host integers).
     """
@@ -259,37 +285,25 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``; copies to CUDA are asynchronous where the memory is pinned."""
-        asynchronous = (
-            device.type == "cuda"
-        )  # the other way, and from MPS, the values could be read before they arrive
-
-        def move(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value.to(device, non_blocking=asynchronous)
-            if isinstance(value, list):
-                return [move(v) for v in value]
-            if isinstance(value, DenseTargets | BoxTargets):
-                return type(value)(*(move(getattr(value, f.name)) for f in fields(value)))
-            return value
-
-        targets = {task: move(target) for task, target in self.targets.items()}
-        return Batch(move(self.images), targets, self.sample_ids, self.annotated)
+        targets = {task: _moved(target, device) for task, target in self.targets.items()}
+        return Batch(_moved(self.images, device), targets, self.sample_ids, self.annotated)
 
     def sample_target(self, spec: TaskSpec, index: int) -> Target | None:
-        """The truth of one sample in the form that data sets give, or None where it is not
-        annotated.
-        """
+        """The truth of one sample as data sets give it; None where it is not annotated."""
         target = self.targets[spec.name]
         if not target.annotated[index]:
             return None
-        known = None if target.known is None else target.known[index].cpu().numpy()
+        known = None
+        if target.known is not None:
+            known = target.known[index].cpu().numpy()
         if isinstance(target, BoxTargets):
-            return BoxTarget(
-                target.boxes[index].cpu().numpy(), target.labels[index].cpu().numpy(), known
-            )
+            boxes = target.boxes[index].cpu().numpy()
+            return BoxTarget(boxes, target.labels[index].cpu().numpy(), known)
         value = target.value[index]
-        if value.ndim == 3:
-            value = value.permute(1, 2, 0) if len(value) == 3 else value.squeeze(0)
+        if value.ndim == 3 and len(value) == 1:
+            value = value.squeeze(0)
+        elif value.ndim == 3:
+            value = value.permute(1, 2, 0)
         return DenseTarget(value.cpu().numpy(), target.valid[index].cpu().numpy(), known)
 
     def pin_memory(self) -> Batch:
@@ -297,10 +311,23 @@ class Batch:
         self.images = self.images.pin_memory()
         for target in self.targets.values():
             if isinstance(target, DenseTargets):
-                target.value, target.valid = target.value.pin_memory(), target.valid.pin_memory()
+                target.value = target.value.pin_memory()
+                target.valid = target.valid.pin_memory()
             if target.known is not None:
                 target.known = target.known.pin_memory()
         return self
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """A value, and all tensors in it, on ``device``."""
+    if isinstance(value, Tensor):
+        # The other way, and from MPS, values could be read before they arrive.
+        return value.to(device, non_blocking=device.type == "cuda")
+    if isinstance(value, list):
+        return [_moved(v, device) for v in value]
+    if isinstance(value, DenseTargets | BoxTargets):
+        return type(value)(*(_moved(getattr(value, f.name), device) for f in fields(value)))
+    return value
 
 
 @dataclass
@@ -327,8 +354,12 @@ class DetectionOutput:
 
 @dataclass
 class Detections:
-    """Decoded boxes of one image, best first: boxes (N, 4) x1 y1 x2 y2 pixels, scores (N,) in 0..1,
-    labels (N,).
+    """Decoded boxes of one image, best first.
+
+    Attributes:
+        boxes: (N, 4), x1 y1 x2 y2 in pixels.
+        scores: (N,) in 0..1.
+        labels: int64 (N,), class ids.
     """
 
     boxes: Tensor

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from visionmtl.analysis.benchmark import add_arguments, balancing, run
+from visionmtl.analysis.benchmark import balancing
 from visionmtl.analysis.benchmark.balancing import Workload, step_memory
+from visionmtl.cli.benchmark import run
+from visionmtl.cli.main import parse as parse_command
 
 CPU = torch.device("cpu")
 OURS = ["features", "parameters"]
@@ -26,9 +27,7 @@ def small() -> Any:
 
 
 def parse(*options: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args([*options, "--device", "cpu", "--repeats", "2"])
+    return parse_command(["benchmark", *options, "--device", "cpu", "--repeats", "2"])
 
 
 def test_every_variant_gives_the_heads_the_same_gradient_and_the_trunk_one_of_its_own() -> None:
@@ -40,7 +39,7 @@ def test_every_variant_gives_the_heads_the_same_gradient_and_the_trunk_one_of_it
             n: p.grad for n, p in workload.model.named_parameters() if p.grad is not None
         }
         workload.model.zero_grad()
-    assert set(found) == {"equal", *OURS} | ({"torchjd"} if find_spec("torchjd") else set())
+    assert set(found) == {"equal", *OURS}
     equal = found.pop("equal")
     for gradients_ in found.values():
         assert set(gradients_) == set(equal)
@@ -76,8 +75,7 @@ def test_without_a_config_ratios_are_written_and_printed(
     out = tmp_path / "out.json"
     assert run(parse("--balancing", "--json", str(out))) == 0
     record = json.loads(out.read_text())
-    assert set(record["balancing"]) == {*OURS, "torchjd"}
-    assert (record["balancing"]["torchjd"] is None) == (find_spec("torchjd") is None)
+    assert set(record["balancing"]) == set(OURS)
     for name in OURS:
         low, high = record["quartiles"][name]
         assert 0 < low <= record["balancing"][name] <= high
@@ -88,14 +86,6 @@ def test_without_a_config_ratios_are_written_and_printed(
     assert record["environment"]["packages"]["torch"]
     printed = capsys.readouterr().out
     assert "step over equal weighting" in printed
-
-
-def test_torchjd_is_null_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(balancing, "find_spec", lambda name: None)
-    results = balancing.measure_balancing(CPU, repeats=1)
-    assert results["balancing"].pop("torchjd") is None
-    assert set(results["balancing"]) == set(OURS)
-    assert "torchjd" not in results["step_ms"]
 
 
 @pytest.mark.parametrize(

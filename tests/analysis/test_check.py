@@ -315,8 +315,8 @@ class Named(PackedDataset):
     def __init__(self, split: str, *ids: str, files: bool = True) -> None:
         self.split, self._ids, self._files = split, list(ids), files
 
-    def image_file(self, sample_id: str) -> Path | None:
-        return Path(sample_id) if self._files else None
+    def image_file(self, index: int) -> Path | None:
+        return Path(self._ids[index]) if self._files else None
 
 
 def test_overlap_of_lists_of_ids() -> None:

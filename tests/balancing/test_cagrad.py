@@ -76,9 +76,29 @@ def test_a_stationary_point_gets_the_mean() -> None:
     assert CAGrad()(jacobian @ jacobian.T).tolist() == pytest.approx([1 / 3] * 3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_a_task_without_a_gradient_leaves_the_others_alone(
+    scale: float, dtype: torch.dtype
+) -> None:
+    """Weights stay finite, and no task with a gradient is served worse than by the mean."""
+    generator = torch.Generator().manual_seed(0)
+    for number in range(300):
+        tasks = 2 + number % 4
+        jacobian = torch.randint(-3, 4, (tasks, 3), generator=generator).double()
+        jacobian[number % tasks] = 1e-30 * jacobian[0] if number % 2 else 0.0
+        weights = CAGrad()((scale * jacobian.to(dtype)) @ (scale * jacobian.to(dtype)).T).double()
+        assert weights.isfinite().all()
+        assert weights.abs().max() < 1e6
+        alive = jacobian[jacobian.norm(dim=1) > 1e-20]
+        if len(alive):
+            worst, of_mean = alive @ (weights @ jacobian), alive @ jacobian.mean(0)
+            assert worst.min() >= of_mean.min() - 1e-4 * jacobian.norm()
+
+
 @pytest.mark.parametrize("c", [-0.1, 1.0, float("nan")])
 def test_bad_c(c: float) -> None:
-    with pytest.raises(ValueError, match=r"c must be in \[0, 1\), got"):
+    with pytest.raises(ValueError, match=r"^CAGrad: c: must be (>= 0|< 1|finite), got"):
         CAGrad(c=c)
 
 

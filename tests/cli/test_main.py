@@ -61,7 +61,6 @@ def test_train_leaves_a_complete_run_folder(trained: Path) -> None:
         "config.yaml",
         "env.json",
         "metrics.jsonl",
-        "metrics.csv",
         "checkpoints",
         "model",
         "tensorboard",
@@ -160,6 +159,40 @@ def test_usage_mistakes_are_one_line_and_exit_with_2(
         arguments += ["--output-dir", str(tmp_path / "run")]
     assert run(*arguments) == 2
     assert message in one_error_line(capsys)
+
+
+def test_every_mistake_of_an_error_has_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(names: list[str]) -> None:
+        raise ValueError("c.yaml: data.rot: unknown key\n\nc.yaml: seed: must be a number\n")
+
+    monkeypatch.setattr("visionmtl.cli.zoo.zoo_verify", fail)
+    assert run("zoo", "verify") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "visionmtl: error: c.yaml: data.rot: unknown key",
+        "visionmtl: error: c.yaml: seed: must be a number",
+    ]
+
+
+def test_the_error_of_a_loader_process_is_its_last_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(names: list[str]) -> None:
+        raise ValueError("Caught ValueError in worker 0.\nTraceback ...\nValueError: a.png: bad")
+
+    monkeypatch.setattr("visionmtl.cli.zoo.zoo_verify", fail)
+    assert run("zoo", "verify") == 2
+    assert one_error_line(capsys) == "visionmtl: error: a.png: bad"
+
+
+def test_a_plugin_is_loaded_before_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("raise ValueError('the plugin was run')")
+    assert run("zoo", "list", "--plugin", plugin) == 2
+    assert "the plugin was run" in one_error_line(capsys)
 
 
 def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:

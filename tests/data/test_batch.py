@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from visionmtl.data.batch import collate
+from visionmtl.tasks import TaskSpec
 from visionmtl.types import (
     BoxTarget,
     BoxTargets,
@@ -14,7 +15,6 @@ from visionmtl.types import (
     DenseTargets,
     Sample,
     Target,
-    TaskSpec,
 )
 
 TASKS = [
@@ -124,7 +124,10 @@ def test_a_batch_owns_its_memory() -> None:
 
 def test_images_of_different_sizes() -> None:
     sizes = "got (4, 6) (a) and (4, 8) (b)"
-    message = f"{sizes}; add a resize or crop to data.transforms, or use batch size 1 (in training trainer."
+    message = (
+        f"{sizes}; add a resize or crop to data.transforms, "
+        "or use batch size 1 (in training trainer."
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         collate([make_sample("a"), make_sample("b", size=(4, 8))], TASKS)
 
@@ -148,7 +151,7 @@ def test_masks_and_disparity() -> None:
     tasks = [TaskSpec.saliency(), TaskSpec.edge(), TaskSpec.disparity(9)]
     sample, valid = make_sample("a"), np.ones(SIZE, bool)
     for spec in tasks:
-        kind = np.float32 if spec.kind == "disparity" else np.uint8
+        kind = np.float32 if spec.name == "disparity" else np.uint8
         sample.targets[spec.name] = DenseTarget(np.ones(SIZE, kind), valid)
     batch = collate([sample, make_sample("b")], tasks)
     assert [dense(target).value.dtype for target in batch.targets.values()] == [

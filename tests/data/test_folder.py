@@ -196,7 +196,7 @@ def test_boxes_that_cannot_be_used_are_counted(root: Path) -> None:
         (
             "[floor, wall]",
             "[yes, no]",
-            r"dataset\.yaml: tasks\.0\.semseg\.classes\.0: Input should be a valid string, got True$",
+            r"tasks\.0\.semseg: task 'semseg': classes must be a list of names, got \[True, False\]$",
         ),
         (
             "[floor, wall]",
@@ -367,7 +367,7 @@ def masks(tmp_path: Path) -> Path:
 def test_disparity_saliency_and_edges(masks: Path) -> None:
     dataset = FolderDataset(masks, "train")
     assert dataset.tasks == [TaskSpec.disparity(128), TaskSpec.saliency(), TaskSpec.edge()]
-    assert dataset.steps == {"disparity": 1 / 256}
+    assert dataset.codecs["disparity"].options() == {"scale": 1 / 256, "invalid_value": 0.0}
     sample = dataset[0]
     disparity, saliency, edge = (dense(sample, task) for task in ("disparity", "saliency", "edge"))
     assert disparity.value[0, :4].tolist() == [0, 128, 0, 1]
@@ -487,7 +487,7 @@ def test_derived_normals_do_not_depend_on_the_other_tasks(tilted: Path) -> None:
         assert [spec.name for spec in dataset.tasks] == tasks
         assert list(dataset[0].targets) == tasks
         np.testing.assert_array_equal(dense(dataset[0], "normals").value, whole.value)
-        assert dataset.steps == ({"depth": 1e-3} if "depth" in tasks else {})
+        assert list(dataset.codecs) == tasks
     assert list(FolderDataset(tilted, "train", ["depth"], derive_normals=True)[0].targets) == [
         "depth"
     ]

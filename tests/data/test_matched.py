@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from visionmtl.data.matched import MatchedDataset, match_model
+from visionmtl.tasks import TaskSpec
 from visionmtl.types import (
     BoxTarget,
     Camera,
@@ -13,7 +14,6 @@ from visionmtl.types import (
     MultiTaskDataset,
     Sample,
     Target,
-    TaskSpec,
 )
 
 IDS = np.array([[0, 1, 2, 0]], np.uint8)
@@ -38,7 +38,7 @@ class One:
 
 
 def semseg(*classes: str, name: str = "semseg", known: np.ndarray | None = None) -> One:
-    return One(it=(TaskSpec.semseg(classes, name), DenseTarget(IDS, VALID, known)))
+    return One(it=(TaskSpec.semseg(classes, name=name), DenseTarget(IDS, VALID, known)))
 
 
 def boxes(*classes: str, known: np.ndarray | None = None) -> One:
@@ -124,7 +124,7 @@ def test_names_order_and_what_is_not_annotated() -> None:
     )
     depth, labels = dataset.tasks
     matched = MatchedDataset(
-        dataset, [(labels, TaskSpec.semseg(labels.classes, "in_semseg")), (depth, depth)]
+        dataset, [(labels, TaskSpec.semseg(labels.classes, name="in_semseg")), (depth, depth)]
     )
     sample = matched[0]
     assert list(sample.targets) == ["in_semseg", "depth"]

@@ -11,7 +11,8 @@ import pytest
 
 from visionmtl.data.mixture import MixtureDataset, MixtureTransform
 from visionmtl.data.transforms.joint import build_transform
-from visionmtl.types import BoxTarget, DenseTarget, MultiTaskDataset, Sample, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import BoxTarget, DenseTarget, MultiTaskDataset, Sample
 
 SEMSEG_A, SEMSEG_B = TaskSpec.semseg(["road", "car"]), TaskSpec.semseg(["car", "tree", "road"])
 BOXES_A, BOXES_B = TaskSpec.detection(["cup"]), TaskSpec.detection(["chair", "cup"])
@@ -35,12 +36,11 @@ class Grey:
         valid = np.ones((2, 2), bool)
         targets: dict[str, Any] = {}
         for spec in self.tasks:
-            if spec.kind == "detection":
+            if spec.kind.has_boxes:
                 label = np.array([spec.num_classes - 1])
                 targets[spec.name] = BoxTarget(np.array([[0, 0, 1, 1]], np.float32), label)
             else:
-                kind = np.uint8 if spec.kind == "semseg" else np.float32
-                targets[spec.name] = DenseTarget(np.zeros((2, 2), kind), valid)
+                targets[spec.name] = DenseTarget(np.zeros((2, 2), spec.kind.dtype), valid)
         return Sample(np.full((2, 2, 3), self.level, np.uint8), targets, self.sample_id(index))
 
 
@@ -189,10 +189,10 @@ def test_heads_per_set() -> None:
     }
     data = MixtureDataset(sets, "per_set")
     assert data.tasks == [
-        TaskSpec.semseg(SEMSEG_A.classes, "near_semseg"),
-        TaskSpec.depth(10, "near_depth"),
-        TaskSpec.semseg(SEMSEG_B.classes, "far_semseg"),
-        TaskSpec.depth(80, "far_depth"),
+        TaskSpec.semseg(SEMSEG_A.classes, name="near_semseg"),
+        TaskSpec.depth(10, name="near_depth"),
+        TaskSpec.semseg(SEMSEG_B.classes, name="far_semseg"),
+        TaskSpec.depth(80, name="far_depth"),
     ]
     sample: Any = data[4]
     assert list(sample.targets) == ["far_semseg", "far_depth"]
@@ -201,11 +201,12 @@ def test_heads_per_set() -> None:
 
 
 def test_kinds_may_differ_with_heads_per_set_only() -> None:
-    sets = {"a": Grey(1, TaskSpec.depth()), "b": Grey(1, TaskSpec.disparity(9, "depth"))}
+    sets = {"a": Grey(1, TaskSpec.depth()), "b": Grey(1, TaskSpec.disparity(9, name="depth"))}
     message = r"^data\.sets: task 'depth' is disparity in set 'b' and depth in another; choose tasks of each set, or "
     with pytest.raises(ValueError, match=message + r"heads: per_set$"):
         MixtureDataset(sets)
-    assert [spec.kind for spec in MixtureDataset(sets, "per_set").tasks] == ["depth", "disparity"]
+    kinds = [spec.kind.name for spec in MixtureDataset(sets, "per_set").tasks]
+    assert kinds == ["depth", "disparity"]
 
 
 def test_names_that_two_sets_would_share() -> None:

@@ -196,9 +196,9 @@ def test_labels_of_a_part() -> None:
     ("shares", "message"),
     [
         ({"edge": 0.5}, r"^labels: unknown task 'edge'; tasks of this data set: depth, normals$"),
-        ({"depth": 1.5}, r"^labels\.depth: must be a share in 0\.\.1, got 1\.5$"),
-        ({"depth": -0.1}, r"^labels\.depth: must be a share in 0\.\.1, got -0\.1$"),
-        ({"depth": float("nan")}, r"^labels\.depth: must be a share in 0\.\.1, got nan$"),
+        ({"depth": 1.5}, r"^labels\.depth: must be a fraction in 0\.\.1, got 1\.5$"),
+        ({"depth": -0.1}, r"^labels\.depth: must be a fraction in 0\.\.1, got -0\.1$"),
+        ({"depth": float("nan")}, r"^labels\.depth: must be a fraction in 0\.\.1, got nan$"),
     ],
 )
 def test_bad_shares(shares: dict[str, float], message: str) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from visionmtl.config.load import parse_config
 from visionmtl.config.schema import Config
 from visionmtl.engine.build import build_model
+from visionmtl.engine.run import build_trainer
 from visionmtl.engine.trainer import Trainer
 from visionmtl.models.multitask import MultiTaskModel
 
@@ -87,12 +88,12 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 @pytest.fixture
 def make_trainer(make_config: Callable[..., Config]) -> Callable[..., Trainer]:
-    """A trainer in a folder, which is made; give overrides and options of ``Trainer``."""
+    """A trainer in a folder, which is made; give overrides and options of ``build_trainer``."""
 
     def make(folder: Path, *overrides: str, **options: Any) -> Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         options.setdefault("console", Console(quiet=True))
-        return Trainer(make_config(*overrides), folder, torch.device("cpu"), **options)
+        return build_trainer(make_config(*overrides), folder, torch.device("cpu"), **options)
 
     return make
 
@@ -109,4 +110,4 @@ def add_dropout() -> Callable[[pytest.MonkeyPatch], None]:
         model.sharing.backbones[0].register_forward_hook(drop)
         return model
 
-    return lambda patch: patch.setattr("visionmtl.engine.trainer.build_model", build)
+    return lambda patch: patch.setattr("visionmtl.engine.run.build_model", build)

@@ -21,6 +21,7 @@ from visionmtl.config.load import dump_config
 from visionmtl.config.schema import Config
 from visionmtl.engine.build import build_model
 from visionmtl.engine.distributed import World, join_world
+from visionmtl.engine.run import build_trainer
 from visionmtl.engine.trainer import Trainer
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.zoo.checkpoints import load_checkpoint
@@ -188,15 +189,16 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_exactly(
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert launch(config, whole) == [0, 0]
 
-    real = Trainer._step
+    real = Trainer.train_step
 
-    def step(self: Trainer, *args: Any) -> bool:
-        if self.progress.step == 1 and self.world.rank == 1:
+    def step(self: Trainer, *args: Any) -> Any:
+        losses = real(self, *args)
+        if self.progress.step == 2 and self.world.rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, *args)
+        return losses
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", step)
+        patch.setattr(Trainer, "train_step", step)
         assert launch(config, stopped) == [143, 143]
     last = stopped / "run" / "checkpoints" / "last.pt"
     assert (
@@ -205,7 +207,7 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_exactly(
     with pytest.raises(
         ValueError, match=r"last.pt: made by 2 processes, now 1; the batches would be others"
     ):
-        Trainer(config, tmp_path, CPU, resume=last, console=Console(quiet=True))
+        build_trainer(config, tmp_path, CPU, resume=last, console=Console(quiet=True))
     assert launch(config, stopped, "--resume", "auto") == [0, 0]
     assert torch.equal(weights(stopped), weights(whole))
     assert [record["loss"] for record in records(stopped, "loss")] == [

@@ -25,9 +25,24 @@ from visionmtl.engine.environment import command, environment, hardware
             "python tools/train.py a.yaml",
         ),
         (
-            ["/x/visionmtl/cli.py", "train", "a.yaml"],
+            ["/x/visionmtl/cli/main.py", "train", "a.yaml"],
             ["python", "-m", "visionmtl.cli.main"],
             "python -m visionmtl.cli.main train a.yaml",
+        ),
+        (
+            ["/x/visionmtl/cli/__main__.py", "train", "a.yaml"],
+            ["python", "-m", "visionmtl.cli"],
+            "python -m visionmtl.cli train a.yaml",
+        ),
+        (
+            ["/x/visionmtl/__main__.py", "train", "a.yaml"],
+            ["python", "-u", "-m", "visionmtl"],
+            "python -m visionmtl train a.yaml",
+        ),
+        (
+            ["/x/pytest/__main__.py", "a.py"],
+            ["python", "-m", "pytest"],
+            "python /x/pytest/__main__.py a.py",
         ),
     ],
 )

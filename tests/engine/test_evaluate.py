@@ -10,7 +10,8 @@ from visionmtl.data.loader import make_loader
 from visionmtl.data.mixture import MixtureDataset
 from visionmtl.data.rooms.dataset import RoomsDataset
 from visionmtl.data.transforms.joint import build_transform
-from visionmtl.engine.evaluate import PictureCollector, evaluate
+from visionmtl.engine.callbacks.pictures import PictureCollector
+from visionmtl.engine.evaluate import evaluate
 from visionmtl.models.factory import create_model
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.types import Batch
@@ -84,7 +85,7 @@ def test_every_set_of_a_mixture_has_its_share_of_the_pictures(model: MultiTaskMo
     mixture = MixtureDataset(
         {"a": RoomsDataset(5, (64, 64)), "b": RoomsDataset(4, (64, 64), seed=1)}
     )
-    collector = PictureCollector(model, 3, mixture)
+    collector = PictureCollector(model.tasks, 3, mixture)
     evaluate(model, batches(2, mixture), CPU, on_batch=collector)
     expected = [mixture[index].image for index in (0, 1, 5)]
     assert all(
@@ -93,7 +94,7 @@ def test_every_set_of_a_mixture_has_its_share_of_the_pictures(model: MultiTaskMo
 
 
 def test_pictures_have_truth_and_prediction_of_every_task(model: MultiTaskModel) -> None:
-    collector = PictureCollector(model, 3)
+    collector = PictureCollector(model.tasks, 3)
     evaluate(
         model,
         batches(2, RoomsDataset(5, (64, 64), drop_labels={"depth": 0.5})),

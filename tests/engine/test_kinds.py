@@ -18,8 +18,10 @@ from visionmtl.analysis.evaluation import evaluate_model
 from visionmtl.config.schema import Config
 from visionmtl.data.folder import FolderDataset
 from visionmtl.engine.run import train
-from visionmtl.tasks import TASKS
-from visionmtl.tasks.results import DisparityResult, EdgeResult, SaliencyResult
+from visionmtl.tasks import KINDS as ALL_KINDS
+from visionmtl.tasks.disparity import DisparityResult
+from visionmtl.tasks.edge import EdgeResult
+from visionmtl.tasks.saliency import SaliencyResult
 
 CPU = torch.device("cpu")
 KINDS = ["disparity", "saliency", "edge"]
@@ -83,12 +85,14 @@ def test_the_data_is_in_order(root: Path) -> None:
 
 def test_a_run_has_every_number_and_a_picture(run: Path) -> None:
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["score"] == np.mean([last[kind][TASKS[kind].metric.score_key] for kind in KINDS])
+    assert last["score"] == np.mean(
+        [last[kind][ALL_KINDS[kind].metric.score_key] for kind in KINDS]
+    )
     assert cv2.imread(str(run / "pictures" / "epoch_0001.jpg")).shape[1] > 7 * 64
     card = (run / "model" / "README.md").read_text()
     assert "- **disparity** (disparity): 0 to 64" in card
     for kind in KINDS:
-        for key in TASKS[kind].metric.higher_is_better_by_key:
+        for key in ALL_KINDS[kind].metric.higher_is_better_by_key:
             assert f"| {kind} | {key} | " in card
     assert "n/a" not in card
 
@@ -106,7 +110,7 @@ def test_evaluation_of_the_finished_model(run: Path, root: Path) -> None:
     assert results["samples"] == {"total": 3, "disparity": 3, "saliency": 3, "edge": 2}
     for kind in KINDS:
         assert np.isfinite(
-            [results[kind][key] for key in TASKS[kind].metric.higher_is_better_by_key]
+            [results[kind][key] for key in ALL_KINDS[kind].metric.higher_is_better_by_key]
         ).all()
 
 

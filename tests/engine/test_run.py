@@ -23,7 +23,7 @@ from visionmtl.cli.main import main
 from visionmtl.config.load import dump_config, load_config
 from visionmtl.config.schema import Config
 from visionmtl.data.rooms.dataset import RoomsDataset
-from visionmtl.engine import run as module
+from visionmtl.engine import run_folder as module
 from visionmtl.engine.run import train
 from visionmtl.engine.trainer import Trainer
 from visionmtl.types import Sample
@@ -58,7 +58,7 @@ def test_a_run_folder_is_complete(finished: tuple[Path, Config, str]) -> None:
     folder, config, printed = finished
     assert re.fullmatch(r"tiny-\d{8}-\d{6}", folder.name)
     assert sorted(os.listdir(folder)) == [
-        "checkpoints", "config.yaml", "env.json", "metrics.csv", "metrics.jsonl", "model", "pictures", "tensorboard"
+        "checkpoints", "config.yaml", "env.json", "metrics.jsonl", "model", "pictures", "tensorboard"
     ]  # fmt: skip
     assert sorted(os.listdir(folder / "checkpoints")) == [
         "best.pt",
@@ -118,8 +118,8 @@ class StoppedError(Exception):
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(self: Trainer) -> None:
-        self.logger.close()
-        raise StoppedError(self.folder)
+        checkpoints = self.callbacks.callbacks[-1]
+        raise StoppedError(checkpoints.last.parent.parent)
 
     monkeypatch.setattr(Trainer, "fit", fit)
 

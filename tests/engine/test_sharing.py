@@ -16,12 +16,10 @@ from visionmtl.config.schema import Config
 from visionmtl.engine.build import (
     build_model,
     build_parameter_groups,
-    build_penalty,
     build_weighting,
 )
 from visionmtl.engine.datasets import build_dataset
 from visionmtl.engine.trainer import Trainer
-from visionmtl.models.sharing.penalty import soft_sharing_penalty
 from visionmtl.zoo.folder import save_model
 
 MakeConfig = Callable[..., Config]
@@ -31,7 +29,7 @@ MakeTrainer = Callable[..., Trainer]
 def first_gradients(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The gradients that the first optimiser step sees."""
     seen: list[list[Tensor]] = []
-    step = trainer.optimizer.step
+    step = trainer.parts.optimizer.step
 
     def look(*args: Any) -> Any:
         seen.append(
@@ -42,7 +40,7 @@ def first_gradients(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[T
         )
         return step(*args)
 
-    monkeypatch.setattr(trainer.optimizer, "step", look)
+    monkeypatch.setattr(trainer.parts.optimizer, "step", look)
     trainer.fit()
     return seen[0]
 
@@ -57,8 +55,8 @@ def test_the_penalty_enters_the_gradient_once_per_step(
     sharing = "model.sharing={type: independent, penalty: l2_distance, penalty_weight: 0.5}"
     pulled = make_trainer(tmp_path / "b", *common, sharing, **options)
     parameters = list(pulled.model.parameters())
-    penalty = soft_sharing_penalty("l2_distance", pulled.model.sharing)
-    expected = torch.autograd.grad(0.5 * penalty, parameters, allow_unused=True)
+    penalty = pulled.model.sharing.penalty()
+    expected = torch.autograd.grad(penalty, parameters, allow_unused=True)
     pairs = zip(
         first_gradients(pulled, monkeypatch),
         first_gradients(alone, monkeypatch),
@@ -85,12 +83,10 @@ def test_a_penalty_needs_two_tasks(make_config: MakeConfig) -> None:
     config = make_config(
         "model.sharing={type: independent, penalty: trace_norm}", "tasks=[depth]", "model.heads={}"
     )
-    model = build_model(config, build_dataset(config, "train").tasks)
-    with pytest.raises(
-        ValueError,
-        match=r"^model.sharing.penalty: needs at least two tasks, the run has \['depth'\]$",
-    ):
-        build_penalty(config, model)
+    tasks = build_dataset(config, "train").tasks
+    message = r"^model.sharing.penalty: needs at least two tasks, the model has \['depth'\]$"
+    with pytest.raises(ValueError, match=message):
+        build_model(config, tasks)
 
 
 def test_options_of_the_scheme_reach_model_and_optimiser(make_config: MakeConfig) -> None:
@@ -102,7 +98,7 @@ def test_options_of_the_scheme_reach_model_and_optimiser(make_config: MakeConfig
     model = build_model(config, tasks)
     unit = model.sharing.unit_parameters()[0]
     assert unit[:, :, 0].tolist() == [[0.75, 0.25], [0.25, 0.75]]
-    assert model.config["sharing_options"] == {"alpha": 0.75}
+    assert model.config["sharing_options"] == {"alpha": 0.75, "lr_scale": 7.0}
     groups = {
         group["name"]: group
         for group in build_parameter_groups(config, model, build_weighting(config, tasks))

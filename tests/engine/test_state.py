@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from visionmtl.config.schema import TrainerConfig
+from visionmtl.engine.parts import TrainerOptions
 from visionmtl.engine.state import RunProgress
 
 
@@ -21,6 +21,6 @@ from visionmtl.engine.state import RunProgress
     ],
 )
 def test_when_an_evaluation_is_due(epoch: int, batch: int, evaluated: int, due: bool) -> None:
-    options = TrainerConfig(epochs=5, eval_every=2)
+    options = TrainerOptions(epochs=5, eval_every=2)
     progress = RunProgress(epoch=epoch, batch=batch, evaluated=evaluated)
     assert progress.evaluation_due(options) is due

@@ -13,9 +13,10 @@ from visionmtl.balancing.backward import Balance, Scope
 from visionmtl.data.batch import collate
 from visionmtl.data.rooms.dataset import RoomsDataset
 from visionmtl.engine.finite import FiniteCheck
-from visionmtl.engine.step import StepParts, losses_after, prepare, step_gradients
-from visionmtl.losses import Criterion, build_loss
-from visionmtl.types import Batch, BoxTarget, DenseTarget, Sample, Target
+from visionmtl.engine.step import losses_after, step_gradients
+from visionmtl.engine.step_parts import StepParts, prepare
+from visionmtl.losses import LOSSES, Criterion, build_loss
+from visionmtl.types import KINDS, Batch, BoxTarget, DenseTarget, Sample, Target
 from visionmtl.weighting import WEIGHTINGS, GradNorm
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "unique")
@@ -46,25 +47,25 @@ def make_parts(
 ) -> StepParts:
     torch.manual_seed(0)
     model = create_model("test_resnet", specs, decoder_options={"channels": 16})
-    balance = (
-        None
-        if method is None
-        else Balance(BALANCERS[method](), model, scope, 1, lambda tensors: None)
-    )
-    device = torch.device("cpu")
-    finite = FiniteCheck([spec.name for spec in specs], device, immediate=False)
+    balance = None
+    if method is not None:
+        balance = Balance(BALANCERS[method](), model, scope, 1, lambda tensors: None)
     criterion = Criterion(
         {spec.name: build_loss(spec, type=losses.get(spec.name)) for spec in specs}
     )
-    learner = WEIGHTINGS[weighting](len(specs))
-    halves = model.features, model.predict
-    return StepParts(model, model, *halves, criterion, learner, balance, finite, device, bf16=bf16)
+    names = [spec.name for spec in specs]
+    given = {"num_tasks": len(specs), "tasks": names}
+    return StepParts(model, criterion, WEIGHTINGS.make(weighting, given, {}), balance, bf16=bf16)
 
 
 def backward(parts: StepParts, *batches: Batch, number: int = 1) -> torch.Tensor:
     """The losses of a step, whose gradient is in ``.grad``."""
-    annotated = [list(batch.annotated.values()) for batch in batches]
-    return step_gradients(parts, prepare(parts, batches, annotated, number))
+    return step_gradients(parts, prepare(parts, batches, number))
+
+
+def losses_of(kind: str) -> list[str]:
+    """The names of the losses of a kind of task."""
+    return [name for name, loss in LOSSES.items() if kind in loss.kinds]
 
 
 class Unchecked(FiniteCheck):
@@ -78,12 +79,12 @@ class Unchecked(FiniteCheck):
     ("method", "scope"),
     [(None, "features"), *((m, s) for m in ("sum", "pcgrad") for s in ("features", "parameters"))],
 )
-@pytest.mark.parametrize("position", range(max(len(kind.losses) for kind in TASKS.values())))
+@pytest.mark.parametrize("position", range(max(len(losses_of(kind)) for kind in KINDS)))
 def test_no_operator_of_a_step_makes_the_host_wait(
     position: int, method: str | None, scope: Scope
 ) -> None:
     data = RoomsDataset(2, (64, 64))
-    kinds = {spec.name: list(TASKS[spec.kind].losses) for spec in data.tasks}
+    kinds = {spec.name: losses_of(spec.kind.name) for spec in data.tasks}
     parts = make_parts(
         data.tasks,
         {task: names[position % len(names)] for task, names in kinds.items()},
@@ -161,7 +162,7 @@ def test_labels_without_a_valid_pixel_are_as_none(weighting: str, method: str | 
     for absent in (True, False):
         parts = make_parts(data.tasks, {}, method=method, weighting=weighting)
         batch = void_depth(data, absent)
-        step = prepare(parts, [batch], [list(batch.annotated.values())], 1)
+        step = prepare(parts, [batch], 1)
         losses = step_gradients(parts, step)
         with torch.no_grad():
             parts.weighting.after_step(losses, losses_after(parts, step), step.present)

@@ -21,8 +21,11 @@ from visionmtl._errors import Interrupted, NonFiniteLossError, RunError
 from visionmtl.data.loader import make_loader
 from visionmtl.data.rooms.dataset import RoomsDataset
 from visionmtl.data.transforms.joint import build_transform
+from visionmtl.engine.callbacks.checkpoints import Checkpoints
+from visionmtl.engine.callbacks.pictures import PictureCollector
 from visionmtl.engine.datasets import open_folder
-from visionmtl.engine.evaluate import PictureCollector, evaluate
+from visionmtl.engine.evaluate import evaluate
+from visionmtl.engine.run import build_trainer
 from visionmtl.engine.step import forward_losses
 from visionmtl.engine.trainer import Trainer
 from visionmtl.types import Sample
@@ -87,7 +90,7 @@ def assert_same_run(a: Path, b: Path, *but: str) -> None:
     for name in ("last.pt", "best.pt"):
         one, two = (load_checkpoint(folder / "checkpoints" / name) for folder in (a, b))
         assert one["progress"]["step"] > 0
-        allowed = (".progress.seconds", ".progress.log_sizes", *but)
+        allowed = (".progress.seconds", ".callbacks.MetricsLog", *but)
         assert [key for key in differences(one, two) if not key.startswith(allowed)] == []
 
 
@@ -95,14 +98,14 @@ def stop_in_step(
     monkeypatch: pytest.MonkeyPatch, number: int, signum: int = signal.SIGTERM
 ) -> None:
     """A signal comes while optimiser step ``number`` is computed."""
-    real = Trainer._step
+    real = Trainer.train_step
 
-    def step(self: Trainer, *args: Any) -> bool:
+    def step(self: Trainer, *args: Any) -> Any:
         if self.progress.step + 1 == number:
             os.kill(os.getpid(), signum)
         return real(self, *args)
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
 
 
 # 26 batches of one image, two per step: 13 steps per epoch.
@@ -128,7 +131,8 @@ def uninterrupted(
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         add_dropout(patch)
-        Trainer(make_config(*EXACT), folder, torch.device("cpu"), console=Console(quiet=True)).fit()
+        console = Console(quiet=True)
+        build_trainer(make_config(*EXACT), folder, torch.device("cpu"), console=console).fit()
     return folder
 
 
@@ -231,7 +235,7 @@ def test_stop_at_every_other_moment(
     assert stop.value.exit_code == 138
     trainer = make_trainer(tmp_path, *EXACT, resume=last)
     assert (trainer.progress.epoch, trainer.progress.step) == (1, 13)
-    assert trainer.progress.evaluation_due(trainer.config.trainer)
+    assert trainer.progress.evaluation_due(trainer.options)
     assert [line["split"] for line in lines(tmp_path)].count("val") == 0
     with monkeypatch.context() as patch:
         stop_in_step(patch, 20)
@@ -245,15 +249,15 @@ def test_crash_after_the_evaluation_logs_it_once(
     tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_trainer(tmp_path / "whole").fit()
-    real = Trainer._save
+    real = Checkpoints.save
 
-    def crash(self: Trainer, name: str, results: Any = None) -> None:
-        if name == "last" and self.progress.evaluated == 1:
+    def crash(self: Checkpoints, run: Trainer, path: Path, results: Any = None) -> None:
+        if path.name == "last.pt" and run.progress.evaluated == 1:
             raise KeyError("crash")
-        real(self, name, results)
+        real(self, run, path, results)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_save", crash)
+        patch.setattr(Checkpoints, "save", crash)
         with pytest.raises(KeyError):
             make_trainer(tmp_path / "crashed").fit()
     assert lines(tmp_path / "crashed")[-1]["split"] == "val"
@@ -344,10 +348,10 @@ def test_more_epochs_continue_on_the_schedule_of_the_longer_run(
     last = tmp_path / "short" / "checkpoints" / "last.pt"
     longer = make_trainer(tmp_path / "short", "trainer.epochs=4", resume=last)
     fresh = make_trainer(tmp_path / "fresh", "trainer.epochs=4")
-    fresh.schedule.set(12)
+    fresh.parts.schedule.set(12)
     assert longer.progress.step == 12
-    assert [g["lr"] for g in longer.optimizer.param_groups] == [
-        g["lr"] for g in fresh.optimizer.param_groups
+    assert [g["lr"] for g in longer.parts.optimizer.param_groups] == [
+        g["lr"] for g in fresh.parts.optimizer.param_groups
     ]
     longer.fit()
     assert longer.progress.epoch == 4
@@ -438,7 +442,7 @@ def test_a_bad_loss_after_the_step_does_not_reach_the_weighting(
 
 
 def snapshot(trainer: Trainer) -> dict[str, Any]:
-    state = trainer.state.state_dict()
+    state = {**trainer.state.state_dict(), "ema": trainer.evaluated_model.state_dict()}
     kept = {
         key: state[key]
         for key in ("model", "ema", "optimizer", "weighting", "window", "epoch_losses")
@@ -462,15 +466,15 @@ def test_skip_leaves_no_trace(
     )
     trainer = make_trainer(tmp_path, *options, console=Console(file=file))
     poison(monkeypatch, 3, gradient=gradient)
-    real, states = Trainer._step, []
+    real, states = Trainer.train_step, []
 
-    def step(self: Trainer, *args: Any) -> bool:
+    def step(self: Trainer, *args: Any) -> Any:
         before = snapshot(self)
-        stepped = real(self, *args)
-        states.append((stepped, differences(before, snapshot(self))))
-        return stepped
+        losses = real(self, *args)
+        states.append((losses is not None, differences(before, snapshot(self))))
+        return losses
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
     trainer.fit()
     assert [stepped for stepped, _ in states] == [True, True, False, *[True] * 5]
     assert states[2][1] == []
@@ -510,7 +514,7 @@ def test_labels_for_some_samples_only(tmp_path: Path, make_trainer: MakeTrainer)
     trainer = make_trainer(tmp_path, "data.train.drop_labels={depth: 0.6}", "trainer.batch_size=1")
     trainer.fit()
     epochs = [line for line in lines(tmp_path) if "samples" in line and line["split"] == "train"]
-    annotated = sum("depth" in trainer.train_set[i].targets for i in range(12))
+    annotated = sum("depth" in trainer.loaders.train.dataset.dataset[i].targets for i in range(12))
     assert 0 < annotated < 12
     assert [line["samples"] for line in epochs] == [{"semseg": 12, "depth": annotated}] * 2
     assert all(
@@ -550,7 +554,7 @@ def test_no_label_at_all_still_gives_a_best_checkpoint(
     trainer.fit()
     best = load_checkpoint(tmp_path / "checkpoints" / "best.pt")
     assert best["progress"]["epoch"] == 2
-    assert math.isnan(best["progress"]["best_score"])
+    assert math.isnan(best["callbacks"]["Checkpoints"]["best_score"])
     assert all(torch.isfinite(value).all() for value in best["model"].values())
     assert [line["score"] for line in lines(tmp_path) if line["split"] == "val"] == [None, None]
 
@@ -561,14 +565,14 @@ def test_best_is_kept(
     scores = iter([math.nan, 5.0, math.nan, 7.0, 6.0])
     monkeypatch.setattr("visionmtl.engine.trainer.validation_score", lambda *args: next(scores))
     kept = []
-    real = Trainer._save
+    real = Checkpoints.save
 
-    def save(self: Trainer, name: str, results: Any = None) -> None:
-        if name == "best":
-            kept.append(self.progress.epoch)
-        real(self, name, results)
+    def save(self: Checkpoints, run: Trainer, path: Path, results: Any = None) -> None:
+        if path.name == "best.pt":
+            kept.append(run.progress.epoch)
+        real(self, run, path, results)
 
-    monkeypatch.setattr(Trainer, "_save", save)
+    monkeypatch.setattr(Checkpoints, "save", save)
     make_trainer(tmp_path, "trainer.epochs=5", "data.train.samples=2").fit()
     assert kept == [1, 2, 4]
 
@@ -579,20 +583,20 @@ def test_the_last_accumulation_of_an_epoch_may_be_shorter(
     trainer = make_trainer(tmp_path, "trainer.accumulate=4")  # 6 batches: 4 and 2
     trainer.fit()
     assert trainer.progress.step == 4
-    assert max(group["lr"] for group in trainer.optimizer.param_groups) == pytest.approx(1e-5)
+    assert max(group["lr"] for group in trainer.parts.optimizer.param_groups) == pytest.approx(1e-5)
 
 
 def test_checkpoints_in_mid_epoch(
     tmp_path: Path, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = []
-    real = Trainer._save
+    real = Checkpoints.save
 
-    def save(self: Trainer, name: str, results: Any = None) -> None:
-        saved.append((name, self.progress.step))
-        real(self, name, results)
+    def save(self: Checkpoints, run: Trainer, path: Path, results: Any = None) -> None:
+        saved.append((path.stem, run.progress.step))
+        real(self, run, path, results)
 
-    monkeypatch.setattr(Trainer, "_save", save)
+    monkeypatch.setattr(Checkpoints, "save", save)
     make_trainer(tmp_path, "trainer.checkpoint_every=2", "trainer.epochs=1").fit()
     assert saved == [("last", 2), ("last", 4), ("last", 6), ("best", 6), ("last", 6)]
 
@@ -772,17 +776,17 @@ def test_a_step_without_a_task_says_nothing_of_its_gradient(
         "logging.every=1",
     )
     trainer = make_trainer(tmp_path, *mixture, *options)
-    real, seen = Trainer._step, []
+    real, seen = Trainer.train_step, []
 
-    def step(self: Trainer, micro_batches: Any, *args: Any) -> bool:
-        stepped = real(self, micro_batches, *args)
+    def step(self: Trainer, micro_batches: Any) -> Any:
+        losses = real(self, micro_batches)
         balance = self.parts.balance
         assert balance is not None
         (batch,) = micro_batches
         seen.append((batch.annotated, balance.gramian.clone(), balance.weights.clone()))
-        return stepped
+        return losses
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
     trainer.fit()
     assert len(seen) == 16
     for annotated, gramian, weights in seen:
@@ -814,16 +818,16 @@ def test_a_head_stays_as_it_is_in_steps_without_its_task(
     trainer = make_trainer(
         tmp_path, *mixture, *options, "data.sets.1.train='train[:1]'", "balancing={type: pcgrad}"
     )
-    (batch,) = [b for b in trainer.train_loader if b.annotated["depth"]]
+    (batch,) = [b for b in trainer.loaders.train if b.annotated["depth"]]
     start = {name: value.clone() for name, value in trainer.model.heads["depth"].named_parameters()}
-    others = [b for b in trainer.train_loader if b.sample_ids != batch.sample_ids]
+    others = [b for b in trainer.loaders.train if b.sample_ids != batch.sample_ids]
     for other in others:
-        trainer._step([other], [list(other.annotated.values())])
+        trainer.train_step([other])
     assert all(
         torch.equal(value, start[name])
         for name, value in trainer.model.heads["depth"].named_parameters()
     )
-    trainer._step([batch], [list(batch.annotated.values())])
+    trainer.train_step([batch])
     assert not all(
         torch.equal(value, start[name])
         for name, value in trainer.model.heads["depth"].named_parameters()
@@ -831,14 +835,14 @@ def test_a_head_stays_as_it_is_in_steps_without_its_task(
 
 
 def test_evaluation_gives_each_task_the_samples_of_its_sets(
-    mixture: tuple[str, ...], tmp_path: Path, make_trainer: MakeTrainer
+    mixture: tuple[str, ...], tmp_path: Path, make_config: Any, make_trainer: MakeTrainer
 ) -> None:
     """Images of the two sets differ in size; every task has the value that its set alone gives."""
     trainer = make_trainer(tmp_path, *mixture, "trainer.epochs=1", "trainer.eval_batch_size=3")
     results = trainer.fit()
     assert trainer.num_val_batches == 2
     assert results["samples"] == {"total": 5, "semseg": 3, "depth": 2}
-    for source in trainer.config.data.sets:
+    for source in make_config(*mixture).data.sets:
         data = open_folder(source.root, "val")
         (spec,) = data.tasks
         loader, _ = make_loader(
@@ -858,17 +862,17 @@ def test_sizes_of_batches_in_training_and_evaluation(
         ((), ("trainer.eval_batch_size=3",), ("trainer.eval_batch_size=1",))
     ):
         trainer = make_trainer(tmp_path / str(i), *options)
-        sizes.append((len(trainer.train_loader), len(trainer.val_loader)))
+        sizes.append((len(trainer.loaders.train), len(trainer.loaders.val)))
     assert sizes == [(6, 2), (6, 1), (6, 3)]  # 12 and 3 samples, batches of 2
 
 
 def test_data_sets_with_other_classes_share_a_head(
-    mixture: tuple[str, ...], tmp_path: Path, make_trainer: MakeTrainer
+    mixture: tuple[str, ...], tmp_path: Path, make_config: Any, make_trainer: MakeTrainer
 ) -> None:
     """A set that knows two more classes and not all of the first's: the run trains and
     evaluates.
     """
-    streets = Path(make_trainer(tmp_path / "a", *mixture).config.data.sets[0].root)
+    streets = Path(make_config(*mixture).data.sets[0].root)
     parks = tmp_path / "parks"
     shutil.copytree(streets, parks)
     (parks / "dataset.yaml").write_text(

@@ -34,10 +34,10 @@ EXACT: dict[str, TaskLoss] = {
     "cosine": CosineNormalsLoss(),
     "angular": AngularNormalsLoss(),
     "cross-entropy": CrossEntropyLoss(K),
-    "cross-entropy-weighted": CrossEntropyLoss(K, WEIGHTS, label_smoothing=0.1),
+    "cross-entropy-weighted": CrossEntropyLoss(K, class_weights=WEIGHTS, label_smoothing=0.1),
     "bce-balanced": BalancedBCELoss(),
     "bce-edge": EdgeBCELoss(),
-    "fcos": FCOSLoss(K, 1.5, 1.0, 2.0, 3.0),
+    "fcos": FCOSLoss(K, box_weight=2.0, centerness_weight=3.0),
     "fcos-focal": FCOSLoss(K, box_weight=0.0, centerness_weight=0.0),
     "fcos-box": FCOSLoss(K, class_weight=0.0, centerness_weight=0.0),
     "fcos-centerness": FCOSLoss(K, class_weight=0.0, box_weight=0.0),
@@ -211,7 +211,11 @@ def test_counting_waits_for_nothing(loss: TaskLoss) -> None:
         )
         classes = [torch.zeros(len(b), dtype=torch.long) for b in boxes]
     targets = BoxTargets(boxes, classes, [True, False]) if isinstance(loss, FCOSLoss) else dense
-    moved = CrossEntropyLoss(K, WEIGHTS).to("meta") if isinstance(loss, CrossEntropyLoss) else loss
+    moved = (
+        CrossEntropyLoss(K, class_weights=WEIGHTS).to("meta")
+        if isinstance(loss, CrossEntropyLoss)
+        else loss
+    )
     counts = moved.counts(moved.prepare(targets, SIZE))
     assert counts.is_meta
     assert counts.shape == (loss.num_counts,)

@@ -6,9 +6,18 @@ from typing import Any
 import pytest
 import torch
 
-from visionmtl.losses import CosineNormalsLoss, Criterion, CrossEntropyLoss, DepthL1Loss, FCOSLoss
-from visionmtl.losses.detection import PointTargets
+from visionmtl.losses import (
+    BerHuLoss,
+    CosineNormalsLoss,
+    Criterion,
+    CrossEntropyLoss,
+    DepthL1Loss,
+    FCOSLoss,
+    build_loss,
+)
+from visionmtl.losses.points import PointTargets
 from visionmtl.models.heads.detection import image_points
+from visionmtl.tasks import TaskSpec
 from visionmtl.types import Batch, BoxTargets, DenseTargets, DetectionOutput, Prediction
 
 
@@ -52,6 +61,30 @@ def test_missing_tasks_are_named() -> None:
         criterion.prepare(Batch(ones, {}, ["a"]))
     with pytest.raises(ValueError, match="no targets for task 'near'"):
         criterion.counts({"depth": make_targets(ones)})
+
+
+def test_a_loss_is_built_from_the_task() -> None:
+    assert isinstance(build_loss(TaskSpec.depth()), DepthL1Loss)
+    berhu = build_loss(TaskSpec.depth(), "berhu", threshold=0.5)
+    assert isinstance(berhu, BerHuLoss)
+    assert berhu.threshold == 0.5
+    semseg = build_loss(TaskSpec.semseg(["a", "b"]), dice=1.0)
+    assert isinstance(semseg, CrossEntropyLoss)
+    assert semseg.num_classes == 2
+
+
+@pytest.mark.parametrize(
+    ("type_", "options", "message"),
+    [
+        ("l2", {}, r"^task 'far': unknown depth loss 'l2'; known: l1, berhu, silog$"),
+        ("cosine", {}, r"^task 'far': unknown depth loss 'cosine'; known: "),
+        (None, {"weight": 1}, r"^task 'far': loss 'l1': weight: unknown option$"),
+        ("berhu", {"threshold": 2}, r"^task 'far': loss 'berhu': threshold: must be <= 1, got 2$"),
+    ],
+)
+def test_mistakes_name_the_task(type_: str | None, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_loss(TaskSpec.depth(name="far"), type_, **options)
 
 
 SIZE = (40, 50)
@@ -112,7 +145,7 @@ def predict(images: torch.Tensor, weight: torch.Tensor) -> dict[str, Prediction]
 def test_parts_of_four_tasks_add_up() -> None:
     criterion = Criterion(
         {
-            "semseg": CrossEntropyLoss(3, [1.0, 2.0, 3.0]),
+            "semseg": CrossEntropyLoss(3, class_weights=[1.0, 2.0, 3.0]),
             "depth": DepthL1Loss(),
             "normals": CosineNormalsLoss(),
             "detection": FCOSLoss(1),

@@ -65,9 +65,9 @@ def test_silog_equals_numpy(variance_focus: float, alpha: float) -> None:
         targets.value[:, 0].double().numpy()[valid]
     )
     expected = alpha * np.sqrt((d**2).mean() - variance_focus * d.mean() ** 2)
-    assert SILogLoss(variance_focus, alpha)(prediction, targets).item() == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert SILogLoss(variance_focus=variance_focus, alpha=alpha)(
+        prediction, targets
+    ).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_silog_ignores_scale_at_full_focus() -> None:
@@ -156,10 +156,13 @@ def test_bfloat16_prediction_gives_a_float32_loss(loss: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: BerHuLoss(threshold=0.0), r"threshold must lie in \(0, 1\], got 0.0"),
-        (lambda: BerHuLoss(threshold=math.nan), "threshold must lie"),
-        (lambda: SILogLoss(variance_focus=1.5), r"variance_focus must lie in \[0, 1\], got 1.5"),
-        (lambda: SILogLoss(alpha=0.0), "alpha must be positive and finite, got 0.0"),
+        (lambda: BerHuLoss(threshold=0.0), "^BerHuLoss: threshold: must be > 0, got 0.0$"),
+        (lambda: BerHuLoss(threshold=math.nan), "^BerHuLoss: threshold: must be finite, got nan$"),
+        (
+            lambda: SILogLoss(variance_focus=1.5),
+            "^SILogLoss: variance_focus: must be <= 1, got 1.5$",
+        ),
+        (lambda: SILogLoss(alpha=0.0), "^SILogLoss: alpha: must be > 0, got 0.0$"),
     ],
 )
 def test_bad_options(build: object, message: str) -> None:

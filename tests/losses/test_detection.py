@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import generalized_box_iou
 
-from visionmtl.losses.detection import BACKGROUND, FCOSLoss, centerness_of, giou_loss, match_points
+from visionmtl.losses.detection import FCOSLoss, giou_loss
+from visionmtl.losses.points import BACKGROUND, centerness_of, match_points, match_targets
 from visionmtl.models.heads.detection import DetectionHead
 from visionmtl.types import BoxTargets, DetectionOutput
 
@@ -122,6 +123,11 @@ def slow_loss(output: DetectionOutput, targets: BoxTargets, radius: float = 1.5)
     return focal / max(positives, 1) + box / max(weight, 1e-6) + ctr / max(positives, 1)
 
 
+def weigh(classes: float, boxes: float, centerness: float) -> dict[str, float]:
+    """Options of the loss: its three factors."""
+    return {"class_weight": classes, "box_weight": boxes, "centerness_weight": centerness}
+
+
 @pytest.mark.parametrize("radius", [1.5, 0.5, math.inf])
 @pytest.mark.parametrize("n", [1, 12, 60])
 @pytest.mark.parametrize("on_grid", [False, True], ids=["anywhere", "on_grid"])
@@ -206,8 +212,8 @@ def test_prepared_targets_lie_at_the_points_of_the_head(size: tuple[int, int]) -
 
 def test_weights_scale_their_terms() -> None:
     output, targets = make_output(1), make_targets(random_boxes(8, 1))
-    parts = [FCOSLoss(K, 1.5, *w)(output, targets) for w in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
-    total = FCOSLoss(K, 1.5, 2.0, 3.0, 4.0)(output, targets)
+    parts = [FCOSLoss(K, **weigh(*w))(output, targets) for w in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    total = FCOSLoss(K, **weigh(2.0, 3.0, 4.0))(output, targets)
     torch.testing.assert_close(total, 2 * parts[0] + 3 * parts[1] + 4 * parts[2])
 
 
@@ -370,7 +376,10 @@ def test_parts_with_and_without_unknown_classes_add_up() -> None:
         predicted = [t[own] for t in (output.class_logits, output.distances, output.centerness)]
         truth = BoxTargets(targets.boxes[own], targets.labels[own], targets.annotated[own], known)
         parts.append(
-            (DetectionOutput(*predicted, *make_points(), SIZE), loss._match(truth, *make_points()))
+            (
+                DetectionOutput(*predicted, *make_points(), SIZE),
+                match_targets(truth, *make_points(), 1.5),
+            )
         )
     counts = torch.stack([loss.counts(truth) for _, truth in parts]).sum(0)
     added = torch.stack([loss(predicted, truth, counts) for predicted, truth in parts]).sum()
@@ -405,10 +414,10 @@ def test_centerness_golden_values() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"centre_radius": 0.0}, "centre_radius must be positive, got 0.0"),
-        ({"box_weight": -1.0}, "box_weight must be a finite factor >= 0, got -1.0"),
-        ({"class_weight": math.inf}, "class_weight must be"),
-        ({"centerness_weight": math.nan}, "centerness_weight must be"),
+        ({"centre_radius": 0.0}, "^FCOSLoss: centre_radius: must be > 0, got 0.0$"),
+        ({"box_weight": -1.0}, "^FCOSLoss: box_weight: must be >= 0, got -1.0$"),
+        ({"class_weight": math.inf}, "^FCOSLoss: class_weight: must be finite, got inf$"),
+        ({"centerness_weight": math.nan}, "^FCOSLoss: centerness_weight: must be finite, got nan$"),
     ],
 )
 def test_bad_options(options: dict[str, float], message: str) -> None:

@@ -43,7 +43,9 @@ def test_equals_torch_mean_with_ignore_index(
     expected = F.cross_entropy(
         logits, labels, weight, ignore_index=-100, label_smoothing=label_smoothing
     )
-    loss = CrossEntropyLoss(4, class_weights, label_smoothing)(logits, targets)
+    loss = CrossEntropyLoss(4, class_weights=class_weights, label_smoothing=label_smoothing)(
+        logits, targets
+    )
     torch.testing.assert_close(loss, expected)
 
 
@@ -70,7 +72,10 @@ def test_dice_equals_numpy_and_skips_absent_classes() -> None:
 def test_dice_of_a_part_is_weighted_by_its_pixels_not_by_class_weights() -> None:
     logits, targets = random_case()
     targets.valid[0, :3] = False
-    plain, loss = CrossEntropyLoss(4, WEIGHTS), CrossEntropyLoss(4, WEIGHTS, dice=2.0)
+    plain, loss = (
+        CrossEntropyLoss(4, class_weights=WEIGHTS),
+        CrossEntropyLoss(4, class_weights=WEIGHTS, dice=2.0),
+    )
     counts, added = loss.counts(targets), 0.0
     for i in range(2):
         part = make_targets(targets.value[i : i + 1], targets.valid[i : i + 1])
@@ -107,7 +112,7 @@ def test_nothing_valid_is_zero_with_zero_gradient(options: dict[str, Any]) -> No
 
 def test_invalid_pixels_have_no_influence() -> None:
     logits, targets = random_case()
-    loss = CrossEntropyLoss(4, WEIGHTS, dice=1.0)
+    loss = CrossEntropyLoss(4, class_weights=WEIGHTS, dice=1.0)
     expected = loss(logits, targets)
     invalid = ~targets.valid
     poisoned = logits.masked_fill(invalid.unsqueeze(1), math.nan).requires_grad_()
@@ -123,7 +128,9 @@ def test_only_a_class_of_weight_zero_gives_zero() -> None:
     logits, targets = random_case()
     targets.value.zero_()
     for smoothing in (0.0, 0.1):
-        assert CrossEntropyLoss(4, [0.0, 1.0, 1.0, 1.0], smoothing)(logits, targets).isfinite()
+        assert CrossEntropyLoss(4, class_weights=[0.0, 1.0, 1.0, 1.0], label_smoothing=smoothing)(
+            logits, targets
+        ).isfinite()
 
 
 def test_nan_at_a_valid_pixel_is_reported() -> None:
@@ -131,7 +138,7 @@ def test_nan_at_a_valid_pixel_is_reported() -> None:
     targets.valid[0, 0, 0] = True
     logits[0, 1, 0, 0] = math.nan
     assert CrossEntropyLoss(4)(logits, targets).isnan()
-    assert CrossEntropyLoss(4, WEIGHTS, dice=1.0)(logits, targets).isnan()
+    assert CrossEntropyLoss(4, class_weights=WEIGHTS, dice=1.0)(logits, targets).isnan()
 
 
 def test_perfect_prediction_is_zero_with_finite_gradient() -> None:
@@ -146,7 +153,7 @@ def test_perfect_prediction_is_zero_with_finite_gradient() -> None:
 
 def test_gradient() -> None:
     logits, targets = random_case()
-    loss = CrossEntropyLoss(4, WEIGHTS, 0.1, dice=1.0)
+    loss = CrossEntropyLoss(4, class_weights=WEIGHTS, label_smoothing=0.1, dice=1.0)
     assert torch.autograd.gradcheck(lambda z: loss(z, targets), logits.double().requires_grad_())
 
 
@@ -164,12 +171,15 @@ def test_bfloat16_logits_give_a_float32_loss() -> None:
     ("options", "message"),
     [
         ({"class_weights": [1.0, 2.0]}, "class_weights must hold one number per class: 4, got 2"),
-        ({"class_weights": [1.0, -1.0, 1.0, 1.0]}, "finite, >= 0 and not all zero"),
-        ({"class_weights": [1.0, math.inf, 1.0, 1.0]}, "finite, >= 0 and not all zero"),
-        ({"class_weights": [0.0] * 4}, "not all zero"),
-        ({"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\), got 1.0"),
-        ({"dice": -1.0}, "dice must be a finite factor >= 0, got -1.0"),
-        ({"dice": math.nan}, "dice must be"),
+        ({"class_weights": [1.0, -1.0, 1.0, 1.0]}, r"class_weights\.1: must be >= 0, got -1.0$"),
+        (
+            {"class_weights": [1.0, math.inf, 1.0, 1.0]},
+            r"class_weights\.1: must be finite, got inf$",
+        ),
+        ({"class_weights": [0.0] * 4}, "must not be all zero"),
+        ({"label_smoothing": 1.0}, "^CrossEntropyLoss: label_smoothing: must be < 1, got 1.0$"),
+        ({"dice": -1.0}, "^CrossEntropyLoss: dice: must be >= 0, got -1.0$"),
+        ({"dice": math.nan}, "^CrossEntropyLoss: dice: must be finite, got nan$"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
@@ -178,7 +188,7 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_weights_follow_the_module_but_not_the_state() -> None:
-    loss = CrossEntropyLoss(4, WEIGHTS)
+    loss = CrossEntropyLoss(4, class_weights=WEIGHTS)
     weights = loss.to(torch.float64).class_weights
     assert weights is not None
     assert weights.dtype == torch.float64
@@ -210,7 +220,7 @@ def test_the_softmax_runs_over_the_known_classes(class_weights: list[float] | No
         )[0]
         total += values[targets.valid[i]].sum().item()
         weight += weights[targets.value[i].long()][targets.valid[i]].sum().item()
-    loss = CrossEntropyLoss(4, class_weights)(logits, targets)
+    loss = CrossEntropyLoss(4, class_weights=class_weights)(logits, targets)
     assert loss.item() == pytest.approx(total / weight, rel=1e-5)
 
 
@@ -253,15 +263,18 @@ def test_a_single_known_class_teaches_nothing() -> None:
 
 def test_all_classes_known_is_the_plain_loss() -> None:
     logits, targets = random_case()
-    expected = CrossEntropyLoss(4, WEIGHTS, dice=1.0)(logits, targets)
+    expected = CrossEntropyLoss(4, class_weights=WEIGHTS, dice=1.0)(logits, targets)
     targets.known = torch.ones(2, 4, dtype=torch.bool)
-    assert CrossEntropyLoss(4, WEIGHTS, dice=1.0)(logits, targets).item() == expected.item()
+    assert (
+        CrossEntropyLoss(4, class_weights=WEIGHTS, dice=1.0)(logits, targets).item()
+        == expected.item()
+    )
 
 
 def test_parts_with_and_without_unknown_classes_add_up() -> None:
     logits, targets = known_case()
     assert targets.known is not None
-    loss = CrossEntropyLoss(4, WEIGHTS)
+    loss = CrossEntropyLoss(4, class_weights=WEIGHTS)
     counts = loss.counts(targets)
     first = DenseTargets(
         targets.value[:1], targets.valid[:1], targets.annotated[:1], targets.known[:1]

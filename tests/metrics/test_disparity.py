@@ -8,7 +8,8 @@ from torch import Tensor
 
 from visionmtl.metrics.depth import DepthMetric
 from visionmtl.metrics.disparity import DisparityMetric
-from visionmtl.types import DenseTargets, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import DenseTargets
 
 TASK = TaskSpec.disparity(100.0)
 
@@ -26,7 +27,7 @@ def random_batch(seed: int = 0) -> tuple[Tensor, DenseTargets]:
 
 
 def compute(*batches: tuple[Tensor, DenseTargets], task: TaskSpec = TASK) -> dict[str, float]:
-    metric = DisparityMetric.from_task(task)
+    metric = task.kind.make_metric()
     for batch in batches:
         metric.update(*batch)
     return metric.compute()
@@ -83,4 +84,4 @@ def test_wrong_shape() -> None:
     with pytest.raises(
         ValueError, match=r"disparity: expected values of shape \(1, 1, 4, 4\), got \(1, 4, 4\)"
     ):
-        DisparityMetric.from_task(TASK).update(torch.ones(1, 4, 4), targets(torch.ones(1, 1, 4, 4)))
+        DisparityMetric(100.0).update(torch.ones(1, 4, 4), targets(torch.ones(1, 1, 4, 4)))

@@ -12,9 +12,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from rich.console import Console
 
-from visionmtl.metrics.multitask import MultiTaskMetrics, delta_m, format_table, validation_score
-from visionmtl.tasks import TASKS
-from visionmtl.types import BoxTargets, DenseTargets, Detections, Targets, TaskSpec
+from visionmtl.metrics import MultiTaskMetrics, delta_m, format_table, validation_score
+from visionmtl.tasks import KINDS, TaskSpec
+from visionmtl.types import BoxTargets, DenseTargets, Detections, Targets
 
 SPECS = [
     TaskSpec.semseg(["wall", "floor", "chair"]),
@@ -80,14 +80,14 @@ def results_of(
     """Every key of a task holds the same value."""
     values = {"semseg": semseg, "depth": depth, "normals": normals, "detection": detection}
     return {
-        task: dict.fromkeys(TASKS[task].metric.higher_is_better_by_key, value)
+        task: dict.fromkeys(KINDS[task].metric.higher_is_better_by_key, value)
         for task, value in values.items()
     }
 
 
 @pytest.mark.parametrize("task", SPECS, ids=lambda task: task.name)
 def test_metric_publishes_what_it_computes(task: TaskSpec):
-    metric = TASKS[task.kind].metric
+    metric = task.kind.metric
     extra = {"per_class", "num_classes_present"}
     assert set(compute(random_batch())[task.name]) - extra == set(metric.higher_is_better_by_key)
     assert {metric.headline, metric.score_key, *metric.delta_m_keys} <= set(
@@ -102,7 +102,7 @@ def test_equals_the_single_metrics():
     predictions, targets = random_batch()
     results = compute((predictions, targets))
     for task in SPECS:
-        metric = TASKS[task.kind].metric.from_task(task)
+        metric = task.kind.make_metric()
         metric.update(predictions[task.name], targets[task.name])
         assert_same({task.name: metric.compute()}, {task.name: results[task.name]})
 

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-from visionmtl.types import TaskSpec
+from visionmtl.tasks import TaskSpec
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from visionmtl.models.backbone import StagedBackbone, WholeBackbone, create_backbone
 from visionmtl.models.factory import create_model
-from visionmtl.types import DetectionOutput, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import DetectionOutput
 
 STAGED = [
     "test_byobnet",
@@ -385,7 +386,8 @@ def test_building_leaves_training_mode_and_statistics_alone(name: str) -> None:
         ),
         (
             "test_vit_relpos",
-            "'test_vit_relpos' does not take images of any size, a 64 x 96 one fails: AssertionError",
+            "'test_vit_relpos' does not take images of any size, "
+            "a 64 x 96 one fails: AssertionError",
         ),
         (
             "test_coatnet",
@@ -411,7 +413,8 @@ def test_building_leaves_training_mode_and_statistics_alone(name: str) -> None:
         ("tnt_s_patch16_224", "'tnt_s_patch16_224' does not take images of any size"),
         (
             "selecsls42",
-            r"'selecsls42' gives maps of \['list', 'list', 'list', \(2, 3\)\] on a 64 x 96 image, needed are ",
+            r"'selecsls42' gives maps of \['list', 'list', 'list', \(2, 3\)\] "
+            r"on a 64 x 96 image, needed are ",
         ),
     ],
 )
@@ -428,7 +431,8 @@ def test_network_without_feature_maps_is_refused_in_one_line(
         raise RuntimeError("features_only not implemented\nfor this model")
 
     monkeypatch.setattr(timm, "create_model", fail)
-    message = r"^backbone 'test_vit': timm cannot build it as a feature extractor \(pretrained: False\): RuntimeError: "
+    what = r"^backbone 'test_vit': timm cannot build it as a feature extractor"
+    message = what + r" \(pretrained: False\): RuntimeError: "
     with pytest.raises(ValueError, match=message) as caught:
         create_backbone("test_vit")
     assert "\n" not in str(caught.value)

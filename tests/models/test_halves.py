@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visionmtl.models.halves import Half, find_halves
+from visionmtl.models.backbone.halves import Half, find_halves
 
 
 class Block(nn.Module):

@@ -9,7 +9,8 @@ from torch import Tensor
 from visionmtl.models.factory import create_model
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.models.sharing import SHARING
-from visionmtl.types import DetectionOutput, Prediction, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import DetectionOutput, Prediction
 
 
 @pytest.fixture

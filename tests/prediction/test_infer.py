@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visionmtl.prediction.infer import OVERLAP, _spans, infer, network_size
-from visionmtl.types import DetectionOutput, TaskSpec
+from visionmtl.prediction.infer import infer, network_size
+from visionmtl.prediction.tiles import OVERLAP, spans
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import DetectionOutput
 
 STRIDE = 32  # coarse: at most 576 points in a tile, decoding takes the best 1000
 
@@ -20,6 +22,8 @@ class LocalModel(nn.Module):
     An object is a region of one blue value above 0; its class is blue % 2.
     """
 
+    multiple = 32
+
     def __init__(self, input_size: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.tasks = [
@@ -30,6 +34,7 @@ class LocalModel(nn.Module):
             TaskSpec.saliency(),
         ]
         self.input_size = input_size
+        self.multiple = 32
         self.seen: list[tuple[int, ...]] = []
 
     def forward(self, images: Tensor) -> dict[str, Tensor | DetectionOutput]:
@@ -145,7 +150,7 @@ def test_bad_images_and_tile() -> None:
 
 def test_dense_predictions_come_back_bilinearly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "visionmtl.prediction.infer.STRIP_ELEMENTS", 3 * 101 * 7
+        "visionmtl.prediction.resize.STRIP_ELEMENTS", 3 * 101 * 7
     )  # strips of 7 rows for three channels
     model, images = LocalModel((48, 64)), picture(79, 101, batch=1)
     out = infer(model, images)
@@ -191,15 +196,15 @@ def test_spans_cover_with_exact_overlaps(limit: int) -> None:
         12000,
         16383,
     ]:
-        spans = _spans(length, limit)
-        assert spans[0].start == 0
-        assert spans[-1].stop == length
-        assert all(s.stop - s.start <= limit and s.start % 32 == 0 for s in spans)
+        found = spans(length, limit, 32)
+        assert found[0].start == 0
+        assert found[-1].stop == length
+        assert all(s.stop - s.start <= limit and s.start % 32 == 0 for s in found)
         total = torch.zeros(length)
-        for span in spans:
+        for span in found:
             total[span.start : span.stop] += span.ramp(total)
         torch.testing.assert_close(total, torch.ones(length))
-        for before, after in pairwise(spans):
+        for before, after in pairwise(found):
             assert before.stop - after.start == OVERLAP
             assert before.start + before.lead <= before.stop - before.trail
 
@@ -244,8 +249,7 @@ def test_objects_larger_than_the_overlap_come_out_once() -> None:
 
 
 def test_neighbours_in_an_overlap_stay_apart() -> None:
-    spans = _spans(1400, 768)
-    low = spans[1].start
+    low = spans(1400, 768, 32)[1].start
     objects = {101: (low - 100, 40, low + 120, 240), 103: (low + 130, 40, low + 400, 240)}
     out = infer(LocalModel(), picture(700, 1400, objects), "native", tile=768)
     assert sorted(map(tuple, out["boxes"][0].boxes.int().tolist())) == sorted(objects.values())

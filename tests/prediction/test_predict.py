@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from visionmtl.prediction.predict import predict, predict_paths
+from visionmtl.prediction.files import predict_paths
+from visionmtl.prediction.predict import predict
+from visionmtl.tasks import TaskSpec
+from visionmtl.tasks.depth import DepthResult
+from visionmtl.tasks.detection import DetectionResult
 from visionmtl.tasks.drawing import palette
-from visionmtl.tasks.results import DepthResult, DetectionResult, NormalsResult, SemSegResult
-from visionmtl.types import DetectionOutput, TaskSpec
+from visionmtl.tasks.normals import NormalsResult
+from visionmtl.tasks.semseg import SemSegResult
+from visionmtl.types import DetectionOutput
 
 CLASSES = ("red", "green", "blue")
 
@@ -244,7 +250,7 @@ def test_out_of_memory_costs_one_file(
         raise error
 
     write(tmp_path / "big.png")
-    monkeypatch.setattr("visionmtl.prediction.predict.infer", full)
+    monkeypatch.setattr(sys.modules[predict.__module__], "infer", full)
     failures = predict_paths(
         ColourModel(), [str(tmp_path / "big.png")], tmp_path / "out", progress=False
     )

@@ -7,19 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionmtl.tasks.drawing import (
-    GAP,
-    draw_boxes,
-    draw_depth,
-    draw_disparity,
-    draw_edges,
-    draw_normals,
-    draw_saliency,
-    draw_semseg,
-    grid,
-    palette,
-    save_image,
-)
+from visionmtl.tasks.depth import draw_depth
+from visionmtl.tasks.detection import draw_boxes
+from visionmtl.tasks.disparity import draw_disparity
+from visionmtl.tasks.drawing import GAP, draw_values, grid, palette, save_image
+from visionmtl.tasks.edge import draw_edges
+from visionmtl.tasks.normals import draw_normals
+from visionmtl.tasks.saliency import draw_saliency
+from visionmtl.tasks.semseg import draw_semseg
 
 CLASSES = ["wall", "floor", "chair"]
 
@@ -104,6 +99,20 @@ def test_scales_run_from_zero(draw: Callable[[np.ndarray], np.ndarray], first: s
     assert (bar[-5, 0] > bar[-5, 2]) == (right == "near")
 
 
+def test_values_of_any_sign_run_from_cool_to_warm() -> None:
+    values = np.linspace(-1, 1, 100, dtype=np.float32)[None].repeat(4, 0)
+    valid = np.ones(values.shape, bool)
+    valid[:, 50] = False
+    picture = draw_values(values, valid)
+    assert (picture[:, 50] == 0).all()
+    assert picture[0, 4, 2] > picture[0, 4, 0]  # low, cool
+    assert picture[0, -5, 0] > picture[0, -5, 2]
+    assert np.array_equal(draw_values(values, valid, 1.0), draw_values(values, valid, 1.0))
+    positive = np.abs(values)
+    assert not np.array_equal(draw_values(positive, None, 1.0), draw_values(positive, None, 2.0))
+    assert (draw_values(values, ~np.ones_like(valid)) == 0).all()
+
+
 def test_saliency_glows() -> None:
     probability = np.float32([[0, 0.5, 1, np.nan, 1]])
     valid = np.array([[True, True, True, True, False]])
@@ -164,6 +173,7 @@ def test_every_picture_at_odd_sizes(shape: tuple[int, int]) -> None:
         draw_disparity(np.ones(shape, np.float32), valid),
         draw_saliency(np.ones(shape, np.float32), valid, image),
         draw_edges(np.ones(shape, np.float32), None, image),
+        draw_values(np.ones(shape, np.float32), valid),
         draw_normals(np.zeros((*shape, 3), np.float32), ~valid),
         draw_boxes(image, box, np.array([2]), None, CLASSES),
     ):

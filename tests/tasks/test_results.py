@@ -9,20 +9,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from visionmtl.data.images import read_depth
-from visionmtl.tasks.results import (
-    DepthResult,
-    DetectionResult,
-    DisparityResult,
-    EdgeResult,
-    MaskResult,
-    NormalsResult,
-    Result,
-    SaliencyResult,
-    SemSegResult,
-    TaskResult,
-    write_coco,
-)
+from visionmtl.prediction.result import Result
+from visionmtl.tasks.coco import write_coco
+from visionmtl.tasks.depth import DepthResult
+from visionmtl.tasks.detection import DetectionResult
+from visionmtl.tasks.disparity import DisparityResult
+from visionmtl.tasks.edge import EdgeResult
+from visionmtl.tasks.mask import MaskResult
+from visionmtl.tasks.normals import NormalsResult
+from visionmtl.tasks.range import RangeCodec
+from visionmtl.tasks.result import DenseResult, TaskResult
+from visionmtl.tasks.semseg import SemSegResult
 from visionmtl.types import BoxTarget, DenseTarget, Detections, TaskSpec
 
 SEMSEG, DEPTH, NORMALS = (
@@ -40,29 +37,29 @@ def results() -> dict[str, TaskResult]:
     vectors = F.normalize(torch.randn(3, H, W, generator=torch.Generator().manual_seed(0)), dim=0)
     found = Detections(torch.tensor([[1.0, 2, 5, 6]]), torch.tensor([0.5]), torch.tensor([1]))
     return {
-        "semseg": SemSegResult.from_prediction(SEMSEG, torch.ones(H, W, dtype=torch.uint8)),
-        "depth": DepthResult.from_prediction(DEPTH, torch.full((1, H, W), 2.5)),
-        "normals": NormalsResult.from_prediction(NORMALS, vectors),
-        "detection": DetectionResult.from_prediction(DETECTION, found),
-        "disparity": DisparityResult.from_prediction(DISPARITY, torch.full((1, H, W), 20.5)),
-        "saliency": SaliencyResult.from_prediction(SALIENCY, torch.eye(W)[None, :H]),
-        "edge": EdgeResult.from_prediction(EDGE, torch.eye(W)[None, :H]),
+        "semseg": SEMSEG.kind.result_of(torch.ones(H, W, dtype=torch.uint8)),
+        "depth": DEPTH.kind.result_of(torch.full((1, H, W), 2.5)),
+        "normals": NORMALS.kind.result_of(vectors),
+        "detection": DETECTION.kind.result_of(found),
+        "disparity": DISPARITY.kind.result_of(torch.full((1, H, W), 20.5)),
+        "saliency": SALIENCY.kind.result_of(torch.eye(W)[None, :H]),
+        "edge": EDGE.kind.result_of(torch.eye(W)[None, :H]),
     }
 
 
 def test_outputs_are_finished() -> None:
     logits = torch.randn(2, 3, H, W)
-    ids = SemSegResult.finish(logits, False)
+    ids = SEMSEG.kind.finish(logits, False)
     assert (ids.shape, ids.dtype) == ((2, 1, H, W), torch.uint8)
     assert torch.equal(ids[:, 0].long(), logits.argmax(1))
     metres = torch.rand(2, 1, H, W, dtype=torch.float64)
-    assert DepthResult.finish(metres, True).dtype == torch.float32
-    assert torch.equal(DisparityResult.finish(metres.float(), False), metres.float())
+    assert DEPTH.kind.finish(metres, True).dtype == torch.float32
+    assert torch.equal(DISPARITY.kind.finish(metres.float(), False), metres.float())
     mixed = torch.randn(2, 3, H, W)
-    assert torch.equal(NormalsResult.finish(mixed, False), mixed)
-    torch.testing.assert_close(NormalsResult.finish(mixed, True).norm(dim=1), torch.ones(2, H, W))
+    assert torch.equal(NORMALS.kind.finish(mixed, False), mixed)
+    torch.testing.assert_close(NORMALS.kind.finish(mixed, True).norm(dim=1), torch.ones(2, H, W))
     for resampled in (False, True):
-        probability = SaliencyResult.finish(logits[:, :1].bfloat16(), resampled)
+        probability = SALIENCY.kind.finish(logits[:, :1].bfloat16(), resampled)
         assert probability.dtype == torch.float32
         assert torch.equal(probability, logits[:, :1].bfloat16().float().sigmoid())
 
@@ -87,19 +84,16 @@ def test_predictions_become_arrays() -> None:
 
 def test_a_perfect_prediction_is_drawn_as_the_truth() -> None:
     everywhere = np.ones((H, W), bool)
-    for spec, result in zip((SEMSEG, DEPTH, NORMALS), results().values(), strict=False):
-        value = next(iter(vars(result).values()))
-        truth = result.draw_target(spec, DenseTarget(value, everywhere), IMAGE, 10.0)
-        np.testing.assert_array_equal(truth, result.draw(IMAGE, 10.0))
-    for spec in (DISPARITY, SALIENCY, EDGE):
-        result = results()[spec.kind]
-        value = next(iter(vars(result).values()))
-        value = value.astype(np.uint8) if isinstance(result, MaskResult) else value
-        truth = result.draw_target(spec, DenseTarget(value, everywhere), IMAGE, 64.0)
-        np.testing.assert_array_equal(truth, result.draw(IMAGE, 64.0))
+    for spec in (SEMSEG, DEPTH, NORMALS, DISPARITY, SALIENCY, EDGE):
+        result = results()[spec.kind.name]
+        assert isinstance(result, DenseResult)
+        target = DenseTarget(result.value.astype(spec.kind.dtype), everywhere)
+        for largest in (None, 10.0, 64.0):
+            truth = spec.kind.draw(target, IMAGE, largest)
+            np.testing.assert_array_equal(truth, result.draw(IMAGE, largest))
     boxes = results()["detection"]
     assert isinstance(boxes, DetectionResult)
-    truth = boxes.draw_target(DETECTION, BoxTarget(boxes.boxes, boxes.labels), IMAGE)
+    truth = DETECTION.kind.draw(BoxTarget(boxes.boxes, boxes.labels), IMAGE)
     assert truth.shape == boxes.draw(IMAGE).shape == IMAGE.shape
 
 
@@ -136,22 +130,22 @@ def test_a_result_is_a_mapping_in_task_order(tmp_path: Path) -> None:
 
 
 def test_depth_beyond_16_bits_is_unknown(tmp_path: Path) -> None:
-    DepthResult(np.float32([[65.535, 65.54, np.nan, np.inf]])).save(
-        tmp_path, "d", Result(IMAGE, {})
-    )
+    far = TaskSpec.depth(80.0).kind
+    DepthResult(far, np.float32([[65.535, 65.54, np.nan, np.inf]])).save(tmp_path, "d", IMAGE)
     assert cv2.imread(str(tmp_path / "d.png"), cv2.IMREAD_UNCHANGED).tolist() == [[65535, 0, 0, 0]]
 
 
 def test_disparity_is_written_as_a_folder_reads_it(tmp_path: Path) -> None:
+    kind = TaskSpec.disparity(300.0).kind
     values = np.float32([[0.25, 100.125, 255.99], [0.0, 256.0, np.nan]])
-    DisparityResult(values).save(tmp_path, "d", Result(IMAGE, {}))
-    target = read_depth(tmp_path / "d.png", scale=1 / 256)
+    DisparityResult(kind, values).save(tmp_path, "d", IMAGE)
+    target = RangeCodec(kind, scale=1 / 256).read(tmp_path / "d.png")
     np.testing.assert_allclose(target.value[0], values[0], atol=1 / 512)
     assert target.valid.tolist() == [[True] * 3, [False] * 3]
 
 
 def test_masks_are_written_in_8_bits(tmp_path: Path) -> None:
-    EdgeResult(np.float32([[0, 0.5, 1]])).save(tmp_path, "e", Result(IMAGE, {}))
+    EdgeResult(EDGE.kind, np.float32([[0, 0.5, 1]])).save(tmp_path, "e", IMAGE)
     assert cv2.imread(str(tmp_path / "e.png"), cv2.IMREAD_UNCHANGED).tolist() == [[0, 128, 255]]
 
 
@@ -175,4 +169,4 @@ def test_coco_of_several_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", list(results()))
 def test_files_go_to_an_existing_folder_only(task: str, tmp_path: Path) -> None:
     with pytest.raises((ValueError, OSError), match="nowhere"):
-        results()[task].save(tmp_path / "nowhere", "x", Result(IMAGE, {}, "a.png"))
+        results()[task].save(tmp_path / "nowhere", "x", IMAGE, "a.png")

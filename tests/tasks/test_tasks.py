@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from visionmtl.losses import BalancedBCELoss, BerHuLoss, CrossEntropyLoss, build_loss
+from visionmtl.losses.base import LOSSES
+from visionmtl.losses.criterion import build_loss
+from visionmtl.losses.depth import BerHuLoss
+from visionmtl.losses.mask import BalancedBCELoss
+from visionmtl.losses.semseg import CrossEntropyLoss
+from visionmtl.models.heads import HEADS
 from visionmtl.tasks import KINDS
-from visionmtl.tasks.report import REPORTS
 from visionmtl.types import (
-    DENSE,
-    KINDS,
     BoxTargets,
     DenseTargets,
     DetectionOutput,
@@ -31,7 +33,7 @@ SPECS = {
     "saliency": TaskSpec.saliency(),
     "edge": TaskSpec.edge(),
 }
-NAMES = [(kind, name) for kind, entry in TASKS.items() for name in entry.losses]
+NAMES = [(kind, name) for kind in SPECS for name in LOSSES if kind in LOSSES[name].kinds]
 
 
 def make_targets(value: torch.Tensor, annotated: bool = True) -> DenseTargets:
@@ -41,23 +43,27 @@ def make_targets(value: torch.Tensor, annotated: bool = True) -> DenseTargets:
 
 @pytest.mark.parametrize("kind", list(SPECS))
 def test_every_kind_has_all_its_parts(kind: str) -> None:
-    entry, spec = TASKS[kind], SPECS[kind]
-    assert entry.head.build(spec, 16, [4, 8, 16, 32], channels=8).levels == entry.head.levels
-    metric = entry.metric.from_task(spec)
+    spec = SPECS[kind]
+    given = {"in_channels": 16, "strides": [4, 8, 16, 32], **spec.kind.facts()}
+    head = HEADS.make(spec.kind.head, given, {"channels": 8})
+    assert kind in head.kinds
+    metric = spec.kind.make_metric()
     assert {metric.headline, metric.score_key, *metric.delta_m_keys} <= set(
         metric.higher_is_better_by_key
     )
     assert metric.higher_is_better_by_key[metric.score_key], (
         "the validation score is a mean of shares"
     )
-    assert entry.losses
-    assert kind in REPORTS
+    assert type(metric) is spec.kind.metric
+    assert kind in LOSSES[spec.kind.loss].kinds
+    assert spec.kind.report(spec).spec is spec
+    assert spec.kind.codec.for_labels(spec.kind).kind is spec.kind
 
 
 def test_the_table_has_every_kind_and_no_other() -> None:
-    assert list(TASKS) == list(REPORTS) == list(SPECS) == list(KINDS)
-    with pytest.raises(ValueError, match=f"known: {', '.join(TASKS)}"):
-        TaskSpec("x", "albedo")
+    assert sorted(SPECS) == sorted(KINDS)
+    with pytest.raises(ValueError, match=f"known: {', '.join(KINDS)}"):
+        TaskSpec.from_dict({"name": "x", "kind": "albedo"})
 
 
 def test_specs_need_no_table() -> None:
@@ -68,12 +74,12 @@ def test_specs_need_no_table() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)
 def test_every_name_is_built(kind: str, name: str) -> None:
-    assert type(build_loss(SPECS[kind], name)) is TASKS[kind].losses[name]
+    assert type(build_loss(SPECS[kind], name)) is LOSSES[name]
 
 
-@pytest.mark.parametrize("kind", list(TASKS))
-def test_the_first_is_the_default(kind: str) -> None:
-    assert type(build_loss(SPECS[kind])) is next(iter(TASKS[kind].losses.values()))
+@pytest.mark.parametrize("kind", list(SPECS))
+def test_the_loss_of_the_kind_is_the_default(kind: str) -> None:
+    assert type(build_loss(SPECS[kind])) is LOSSES[KINDS[kind].loss]
 
 
 def test_edges_have_a_fixed_weight_and_saliency_is_balanced() -> None:
@@ -100,17 +106,17 @@ def test_options_reach_the_loss() -> None:
             "depth",
             "berhu",
             {"treshold": 1},
-            "loss 'berhu' has no option 'treshold'; its options: threshold",
+            "loss 'berhu': treshold: unknown option",
         ),
-        ("depth", "berhu", {"spec": 1}, "loss 'berhu' has no option 'spec'"),
+        ("depth", "berhu", {"spec": 1}, "loss 'berhu': spec: unknown option"),
         (
             "edge",
             None,
             {"positive_weight": 1.0},
-            r"'balanced_bce': positive_weight must lie in \(0, 1\), .* got 1.0",
+            "task 'edge': loss 'edge_bce': positive_weight: must be < 1, got 1.0",
         ),
-        ("depth", "l1", {"threshold": 1}, "loss 'l1' has no option 'threshold'; its options: none"),
-        ("semseg", None, {"num_classes": 4}, "loss 'cross_entropy' has no option 'num_classes'"),
+        ("depth", "l1", {"threshold": 1}, "loss 'l1': threshold: unknown option"),
+        ("semseg", None, {"num_classes": 4}, "loss 'cross_entropy': num_classes: unknown option"),
         (
             "semseg",
             None,
@@ -144,7 +150,7 @@ def meta_case(kind: str) -> tuple[Prediction, Targets]:
             boxes = [torch.rand(n, 4) for n in counts]
             labels = [torch.zeros(n, dtype=torch.long) for n in counts]
         return output, BoxTargets(boxes, labels, [True, True, False])
-    numpy_type, channels = DENSE[kind]
+    numpy_type, channels = KINDS[kind].dtype, KINDS[kind].channels
     with torch.device("meta"):
         prediction = torch.rand(
             2, 3 if kind in ("semseg", "normals") else 1, 4, 4, requires_grad=True

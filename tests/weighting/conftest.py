@@ -31,7 +31,7 @@ class Loop:
 
     def __init__(self, weighting: LossWeighting) -> None:
         self.weighting = weighting
-        parameters = list(weighting.parameters())
+        parameters = [p for p in weighting.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(parameters, lr=0.1) if parameters else None
 
     def step(

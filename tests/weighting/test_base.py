@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from visionmtl.weighting import FAMO, STCH, WEIGHTINGS, LossWeighting
+from visionmtl.weighting import FAMO, STCH, WEIGHTINGS, ConstantWeighting, LossWeighting
 
 MAKERS: dict[str, Callable[[int], LossWeighting]] = {
     **WEIGHTINGS,
+    "constant": lambda num_tasks: ConstantWeighting([f"task{t}" for t in range(num_tasks)]),
     "stch": lambda num_tasks: STCH(num_tasks, warmup_epochs=2),
     "famo_cheap": lambda num_tasks: FAMO(num_tasks, second_forward=False),
 }
@@ -31,7 +33,23 @@ def steps_of(num_tasks: int, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
 
 
 def state_of(weighting: LossWeighting) -> dict[str, Tensor]:
-    return copy.deepcopy(weighting.state_dict())
+    """A copy of the state, flat: that of an optimiser by name and number of its parameter."""
+    flat: dict[str, Tensor] = {}
+    for name, value in copy.deepcopy(weighting.state_dict()).items():
+        if isinstance(value, Tensor):
+            flat[name] = value
+            continue
+        for number, moments in value["state"].items():
+            for key, moment in moments.items():
+                flat[f"{name}.{key}.{number}"] = moment
+    return flat
+
+
+def saved_and_loaded(weighting: LossWeighting, folder: Path) -> dict[str, Any]:
+    """The state as a checkpoint brings it back."""
+    torch.save(weighting.state_dict(), folder / "state.pt")
+    state: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True)
+    return state
 
 
 def assert_same_state(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
@@ -52,8 +70,9 @@ def test_num_tasks() -> None:
 
 
 def test_names() -> None:
-    assert list(WEIGHTINGS) == [
-        "constant", "uncertainty", "dwa", "rlw", "gls", "imtl_l", "stch", "famo", "db_mtl", "gradnorm",
+    assert sorted(WEIGHTINGS) == [
+        "constant", "db_mtl", "dwa", "famo", "gls",
+        "gradnorm", "imtl_l", "rlw", "stch", "uncertainty",
     ]  # fmt: skip
 
 
@@ -94,7 +113,7 @@ def test_an_absent_task_keeps_its_state(make: Callable[[int], LossWeighting], lo
     for number, (losses, jacobian) in enumerate(steps[9:], start=9):
         losses[1] = 0.0
         runner.step(number, losses, jacobian, [True, False, True])
-    for name, value in weighting.state_dict().items():
+    for name, value in state_of(weighting).items():
         if value.ndim:
             assert value[1] == before[name][1] or (value[1].isnan() and before[name][1].isnan()), (
                 name
@@ -105,7 +124,7 @@ def test_an_absent_task_keeps_its_state(make: Callable[[int], LossWeighting], lo
 
 @every_method
 def test_a_resumed_run_equals_the_uninterrupted_one(
-    make: Callable[[int], LossWeighting], loop: Any
+    make: Callable[[int], LossWeighting], loop: Any, tmp_path: Path
 ) -> None:
     steps = steps_of(3)
     presents = [[True, number % 4 != 1, number % 5 != 2] for number in range(STEPS)]
@@ -113,7 +132,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     for number in range(8):
         whole.step(number, *steps[number], presents[number])
     resumed = loop(make(3))
-    resumed.weighting.load_state_dict(state_of(whole.weighting))
+    resumed.weighting.load_state_dict(saved_and_loaded(whole.weighting, tmp_path))
     if whole.optimizer is not None:
         resumed.optimizer.load_state_dict(copy.deepcopy(whole.optimizer.state_dict()))
     for number in range(8, STEPS):
@@ -121,6 +140,23 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
         of_resumed = resumed.step(number, *steps[number], presents[number])
         assert torch.equal(of_whole, of_resumed)
     assert_same_state(state_of(whole.weighting), state_of(resumed.weighting))
+
+
+@every_method
+def test_a_restored_state_is_not_the_saved_one(
+    make: Callable[[int], LossWeighting], loop: Any
+) -> None:
+    """A step that is taken back must leave what was saved as it is."""
+    runner = loop(make(3))
+    steps = steps_of(3)
+    for number in range(4):
+        runner.step(number, *steps[number], ALL)
+    saved = copy.deepcopy(runner.weighting.state_dict())
+    before = state_of(runner.weighting)
+    runner.weighting.load_state_dict(saved)
+    runner.step(4, *steps[4], ALL)
+    runner.weighting.load_state_dict(saved)
+    assert_same_state(before, state_of(runner.weighting))
 
 
 @every_method
@@ -149,7 +185,7 @@ def test_nothing_present_is_zero_with_a_graph(
     assert losses.grad is not None
     assert losses.grad.tolist() == [0.0, 0.0]
     loop(weighting).step(0, torch.zeros(2), torch.zeros(2, 5), [False, False])
-    assert all(value.isfinite().all() for value in weighting.state_dict().values())
+    assert all(value.isfinite().all() for value in state_of(weighting).values())
 
 
 @every_method

@@ -180,7 +180,7 @@ def test_nothing_in_a_pickle_is_executed(tmp_path: Path, legacy: bool, plain: bo
 
 def test_newer_format(path: Path) -> None:
     torch.save({"format_version": FORMAT_VERSION + 1}, unverified(path))
-    with pytest.raises(ValueError, match=r"format version 2 is newer than 1; update visionmtl"):
+    with pytest.raises(ValueError, match=r"format version 3 is newer than 2; update visionmtl"):
         load_checkpoint(path)
 
 

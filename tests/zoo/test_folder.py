@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from visionmtl.models import factory
-from visionmtl.types import TaskSpec
-from visionmtl.zoo.folder import load_model_folder, load_weights, save_model
+from visionmtl.tasks import TaskSpec
+from visionmtl.zoo.folder import load_model_folder, save_model
+from visionmtl.zoo.weights import load_weights
 
-REAL_FACTORY = factory.create_model_from_config
+FACTORY = "visionmtl.zoo.folder.create_model_from_config"
 SPECS = [TaskSpec.semseg(["wall", "door"]), TaskSpec.depth(5.0)]
 
 
@@ -39,7 +40,7 @@ class Fake(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _fake_factory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(factory, "create_model_from_config", lambda config: Fake(**config))
+    monkeypatch.setattr(FACTORY, lambda config: Fake(**config))
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_round_trip_is_exact(model: Fake, tmp_path: Path) -> None:
         "model.safetensors",
     ]
     config = json.loads((tmp_path / "a" / "b" / "config.json").read_text())
-    assert config["format_version"] == 1
+    assert config["format_version"] == 2
     assert [task["name"] for task in config["tasks"]] == ["semseg", "depth"]
     assert config["metrics"] == {"miou": 0.5}
     assert (tmp_path / "a" / "b" / "README.md").read_text() == "# Card\n"
@@ -241,7 +242,7 @@ def test_malformed_config_gives_one_line(
         ({"model": {"width": -4}}, "describes no model: RuntimeError"),
         ({"tasks": [{"name": "semseg"}]}, "describes no model: ValueError.*kind"),
         ({"tasks": ["semseg"]}, "describes no model"),
-        ({"tasks": [{"name": "x", "kind": "taste"}]}, "unknown kind 'taste'"),
+        ({"tasks": [{"name": "x", "kind": "taste"}]}, "unknown kind of task 'taste'"),
         (
             {"tasks": [task.to_dict() for task in reversed(SPECS)]},
             "the listed tasks .* are not those of the model",
@@ -258,13 +259,24 @@ def test_config_of_another_model(
         load_model_folder(tmp_path)
 
 
+def test_a_folder_of_version_0_1_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FACTORY, factory.create_model_from_config)
+    model = factory.create_model("test_resnet", SPECS, decoder_options={"channels": 16}).eval()
+    save_model(model, tmp_path)
+    old = {key: value for key, value in model.config.items() if key != "decoder_options"}
+    edit_config(tmp_path, format_version=1, model={**old, "decoder_channels": 16})
+    loaded = load_model_folder(tmp_path)
+    assert loaded.config == model.config
+    assert all(map(torch.equal, loaded.state_dict().values(), model.state_dict().values()))
+
+
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nothing/config\.json: cannot be read \(No such file"):
         load_model_folder(tmp_path / "nothing")
 
 
 def test_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(factory, "create_model_from_config", REAL_FACTORY)
+    monkeypatch.setattr(FACTORY, factory.create_model_from_config)
     specs = [
         TaskSpec.semseg(["wall", "door"]),
         TaskSpec.normals(),

@@ -18,15 +18,17 @@ from torch import nn
 
 from visionmtl._files import FileEntry
 from visionmtl.models import factory
-from visionmtl.types import TaskSpec
-from visionmtl.zoo import load as zoo
+from visionmtl.tasks import TaskSpec
+from visionmtl.zoo import fetch as fetching
 from visionmtl.zoo import registry
+from visionmtl.zoo import show as zoo
 from visionmtl.zoo.checkpoints import save_checkpoint
+from visionmtl.zoo.fetch import fetch
 from visionmtl.zoo.folder import save_model
-from visionmtl.zoo.load import fetch, list_models, load_model
+from visionmtl.zoo.load import list_models, load_model
 from visionmtl.zoo.registry import ModelEntry, describe_files, read_registry
 
-REAL_FACTORY = factory.create_model_from_config
+FACTORY = "visionmtl.zoo.folder.create_model_from_config"
 SPECS = [TaskSpec.semseg(["wall", "door"]), TaskSpec.depth(5.0)]
 
 
@@ -58,8 +60,8 @@ class Downloads:
 
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(factory, "create_model_from_config", lambda config: Fake(**config))
-    for module in (zoo, registry):
+    monkeypatch.setattr(FACTORY, lambda config: Fake(**config))
+    for module in (fetching, registry):
         monkeypatch.setattr(module, "CHECKPOINTS", tmp_path / "models")
     monkeypatch.setenv("VISIONMTL_HOME", str(tmp_path / "home"))
     write_registry(tmp_path, {})
@@ -75,7 +77,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def downloads(monkeypatch: pytest.MonkeyPatch) -> Downloads:
     recorded = Downloads()
-    monkeypatch.setattr(zoo, "download", recorded)
+    monkeypatch.setattr(fetching, "download", recorded)
     return recorded
 
 
@@ -411,7 +413,7 @@ def test_empty_zoo() -> None:
 
 
 def test_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(factory, "create_model_from_config", REAL_FACTORY)
+    monkeypatch.setattr(FACTORY, factory.create_model_from_config)
     model = factory.create_model("test_resnet", SPECS, decoder_options={"channels": 16}).eval()
     folder = tmp_path / "models" / "real"
     save_model(model, folder)

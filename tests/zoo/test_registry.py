@@ -63,7 +63,7 @@ def test_registry_round_trip(tmp_path: Path, folder: Path) -> None:
         ({"source": "https://example.com/m?token=1"}, r"models\.m\.source"),
         ({"source": "hf://owner"}, r"models\.m\.source"),
         ({"source": "hf://owner/repo@main/../x"}, r"models\.m\.source"),
-        ({"colour": "red"}, r"models\.m\.colour: unknown key, got 'red'"),
+        ({"colour": "red"}, r"models\.m\.colour: unknown key$"),
         ({"tasks": []}, r"models\.m\.tasks"),
         ({"licence": 3}, r"models\.m\.licence: .*string, got 3"),
         ({"metrics": {"miou": "high"}}, r"models\.m\.metrics\.miou"),
@@ -99,7 +99,7 @@ def test_good_sources(tmp_path: Path, folder: Path, source: str) -> None:
 @pytest.mark.parametrize("name", ["../../x", "Upper", "", ".hidden", "a/b", "a" * 81, "a b", "a\n"])
 def test_bad_model_names(tmp_path: Path, folder: Path, name: str) -> None:
     path = write_registry(tmp_path, {name: values_of(folder)})
-    with pytest.raises(ValueError, match="name: String should"):
+    with pytest.raises(ValueError, match="name: must be a string that matches"):
         read_registry(path)
 
 

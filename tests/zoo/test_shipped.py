@@ -15,8 +15,8 @@ from visionmtl import list_models, load_model, predict
 from visionmtl.analysis.check import check_dataset
 from visionmtl.analysis.evaluation import evaluate_model
 from visionmtl.data.folder import FolderDataset
-from visionmtl.zoo.load import zoo_verify
 from visionmtl.zoo.registry import CHECKPOINTS, read_registry
+from visionmtl.zoo.show import zoo_verify
 
 ASSETS = Path(__file__).parents[2] / "assets"
 NAME = "rooms3d_efficientnet_lite0"

@@ -20,9 +20,10 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from visionmtl._images import read_bytes
 from visionmtl.data.folder import FolderDataset
-from visionmtl.data.images import read_bytes
 from visionmtl.data.sets.base import PackedDataset
+from visionmtl.tasks.drawing import grid, save_image
 from visionmtl.tasks.report import TaskReport
 from visionmtl.types import MultiTaskDataset, Sample, TaskSpec
 
@@ -54,25 +55,22 @@ class Report:
 
     def render(self) -> RenderableType:
         """Tables and lists for a rich console."""
-        sizes = ", ".join(f"{w}x{h} ({n})" for (w, h), n in self.sizes.most_common(5))
-        more = f" and {len(self.sizes) - 5} more sizes" if len(self.sizes) > 5 else ""
+        sizes = ", ".join(f"{w}x{h} ({n})" for (w, h), n in self.sizes.most_common(5)) or "none"
+        if len(self.sizes) > 5:
+            sizes += f" and {len(self.sizes) - 5} more sizes"
         parts: list[RenderableType] = [
-            Text(f"{self.samples} samples, images {sizes or 'none'}{more}"),
+            Text(f"{self.samples} samples, images {sizes}"),
             self._overall(),
         ]
-        parts += [
-            task.class_table() for task in self.tasks if task.spec.classes and task.counts.any()
-        ]
+        with_classes = [task for task in self.tasks if task.spec.classes and task.counts.any()]
+        parts += [task.class_table() for task in with_classes]
         whole: Any = {"no_wrap": True, "overflow": "ignore"}  # lines that are searched and copied
         parts += [Text(f"note: {note}", "yellow", **whole) for note in self.notes]
-        parts += [
-            Text(f"{sample_id}: {reason}", "red", **whole) for sample_id, reason in self.problems
-        ]
+        parts += [Text(f"{name}: {reason}", "red", **whole) for name, reason in self.problems]
         usable = self.samples - len(self.problems)
-        return Group(
-            *parts,
-            Text(f"{usable} of {self.samples} samples can be used", "green" if self.ok else "red"),
-        )
+        colour = "green" if self.ok else "red"
+        parts.append(Text(f"{usable} of {self.samples} samples can be used", colour))
+        return Group(*parts)
 
     def _overall(self) -> Table:
         table = Table("task", "annotated", "invalid", "contents")
@@ -110,16 +108,15 @@ def check_dataset(
         for name, target in sample.targets.items():
             reports[name].update(target)
     report.examples = _spread(readable, max_overview)
-    report.notes = [f"{task.spec.name}: {note}" for task in report.tasks for note in task.notes()]
+    for task in report.tasks:
+        report.notes += [f"{task.spec.name}: {note}" for note in task.notes()]
     if isinstance(dataset, FolderDataset | PackedDataset):
-        report.notes += [
-            f"{count} boxes dropped: {reason}" for reason, count in dataset.dropped_boxes.items()
-        ]
+        for reason, count in dataset.dropped_boxes.items():
+            report.notes.append(f"{count} boxes dropped: {reason}")
     if isinstance(dataset, FolderDataset):
-        unused = ((name, ids) for name, ids in dataset.unused_labels.items() if ids)
-        report.notes += [
-            f"{name}: {len(ids)} labels without image, such as {ids[0]!r}" for name, ids in unused
-        ]
+        for name, ids in dataset.unused_labels.items():
+            if ids:
+                report.notes.append(f"{name}: {len(ids)} labels without image, such as {ids[0]!r}")
     return report
 
 
@@ -130,7 +127,8 @@ def check_sample(sample: Sample, tasks: Sequence[TaskSpec]) -> None:
     Raises:
         ValueError: the first fault found.
     """
-    image, specs = sample.image, {spec.name: spec for spec in tasks}
+    image = sample.image
+    specs = {spec.name: spec for spec in tasks}
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(
             f"the image is {image.dtype} of shape {image.shape}, expected uint8 (H, W, 3)"
@@ -138,10 +136,11 @@ def check_sample(sample: Sample, tasks: Sequence[TaskSpec]) -> None:
     for name, target in sample.targets.items():
         if name not in specs:
             raise ValueError(f"a target for task {name!r}; tasks: {', '.join(specs)}")
-        report = specs[name].kind.report(specs[name])
-        if not isinstance(target, report.target_type):
-            raise ValueError(f"{name}: a {type(target).__name__} for a {specs[name].kind} task")
-        if fault := report.fault(target, image.shape[:2]):
+        kind = specs[name].kind
+        if not isinstance(target, kind.target):
+            raise ValueError(f"{name}: a {type(target).__name__} for a {kind.name} task")
+        fault = kind.report(specs[name]).fault(target, image.shape[:2])
+        if fault:
             raise ValueError(f"{name}: {fault}")
 
 
@@ -160,26 +159,20 @@ def overview(
     Raises:
         ValueError: there is no sample, or the picture cannot be written.
     """
-    from visionmtl.tasks import (
-        drawing as visualize,
-    )  # drawing comes after the data: imported only here
-
+    if indices is None:
+        indices = _spread(range(len(dataset)), 6)
     rows = []
-    for index in _spread(range(len(dataset)), 6) if indices is None else indices:
+    for index in indices:
         sample = dataset[index]
         row = [sample.image]
         for spec in dataset.tasks:
+            picture = np.full_like(sample.image, 128)
             target = sample.targets.get(spec.name)
-            blank = np.full_like(sample.image, 128)
-            row.append(
-                blank
-                if target is None
-                else spec.kind.result.draw_target(spec, target, sample.image)
-            )
+            if target is not None:
+                picture = spec.kind.draw(target, sample.image)
+            row.append(picture)
         rows.append(row)
-    visualize.save_image(
-        path, visualize.grid(rows, ["image", *(spec.name for spec in dataset.tasks)])
-    )
+    save_image(path, grid(rows, ["image", *(spec.name for spec in dataset.tasks)]))
 
 
 def find_overlap(
@@ -191,30 +184,34 @@ def find_overlap(
     the same bytes.
     """
     of_b = {b.sample_id(i) for i in range(len(b))}
-    if isinstance(a, PackedDataset) and a.image_file(a.sample_id(0)) is None:
+    if isinstance(a, PackedDataset) and a.image_file(0) is None:
         return []
-    shared = [
-        (name, f"the id is in {b.split} too")
-        for name in map(a.sample_id, range(len(a)))
-        if name in of_b
-    ]
+    ids = map(a.sample_id, range(len(a)))
+    shared = [(name, f"the id is in {b.split} too") for name in ids if name in of_b]
     if not isinstance(a, FolderDataset) or not isinstance(b, FolderDataset):
         return shared
-    sizes_a, sizes_b = _image_sizes(a), _image_sizes(b)
+    sizes_a = _image_sizes(a)
+    sizes_b = _image_sizes(b)
     common = set(sizes_a.values()) & set(sizes_b.values())  # most files need not be read
-    twins = {
-        _digest(b.image_path(i)): b.image_path(i) for i, size in sizes_b.items() if size in common
-    }
+    twins = {}
+    for i, size in sizes_b.items():
+        if size in common:
+            twins[_digest(b.image_path(i))] = b.image_path(i)
     for i, size in sizes_a.items():
-        if size in common and (twin := twins.get(_digest(a.image_path(i)))):
+        twin = twins.get(_digest(a.image_path(i))) if size in common else None
+        if twin:
             shared.append((a.sample_id(i), f"the image is the same as {twin}"))
     return shared
 
 
 def _image_sizes(dataset: FolderDataset) -> dict[int, int]:
     """Index -> bytes; a broken link is left to ``check_dataset``."""
-    paths = ((i, dataset.image_path(i)) for i in range(len(dataset)))
-    return {i: path.stat().st_size for i, path in paths if path.is_file()}
+    sizes = {}
+    for i in range(len(dataset)):
+        path = dataset.image_path(i)
+        if path.is_file():
+            sizes[i] = path.stat().st_size
+    return sizes
 
 
 def _digest(path: Path) -> str:

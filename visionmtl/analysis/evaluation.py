@@ -20,7 +20,7 @@ from visionmtl.data.transforms.joint import build_transform
 from visionmtl.engine.datasets import build_dataset, open_folder
 from visionmtl.engine.evaluate import evaluate
 from visionmtl.engine.logging import json_safe
-from visionmtl.metrics.multitask import format_table
+from visionmtl.metrics.table import format_table
 from visionmtl.prediction.infer import Size
 from visionmtl.types import MultiTaskDataset
 from visionmtl.zoo.load import load_model
@@ -72,11 +72,12 @@ def evaluate_model(
     if json_path is not None and (json_path.is_dir() or not json_path.parent.is_dir()):
         raise ValueError(f"--json: {str(json_path)!r} is a folder, or lies in none")
     matched = match_model(dataset, model.tasks, tasks)
-    if left_out := [
-        spec.name for spec in model.tasks if spec.name not in [spec.name for spec in matched.tasks]
-    ]:
+    evaluated = [spec.name for spec in matched.tasks]
+    left_out = [spec.name for spec in model.tasks if spec.name not in evaluated]
+    if left_out:
         console.print(
-            f"not evaluated, the data has no such labels or they were not asked for: {', '.join(left_out)}"
+            "not evaluated, the data has no such labels or they were not asked for: "
+            + ", ".join(left_out)
         )
     loader, _ = make_loader(
         matched,
@@ -99,7 +100,8 @@ def evaluate_model(
         assert results is not None
         console.print(format_table(results, matched.tasks))
         if json_path is not None:
-            write_atomic(json_path, (json.dumps(json_safe(results), indent=2) + "\n").encode())
+            text = json.dumps(json_safe(results), indent=2) + "\n"
+            write_atomic(json_path, text.encode())
             say(console, f"results {json_path}")
     except torch.OutOfMemoryError as error:
         raise RunError(f"out of memory on {device}; lower --batch-size or --size") from error

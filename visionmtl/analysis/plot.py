@@ -4,7 +4,6 @@ conflicts.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,6 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from visionmtl.engine.logging import read_metrics
+from visionmtl.metrics.base import TaskMetric
+from visionmtl.tasks import KINDS
+
 Record = Mapping[str, Any]
 Series = dict[str, list[tuple[int, float]]]
 """Name of a line -> its points (step, value)."""
@@ -21,38 +24,10 @@ Series = dict[str, list[tuple[int, float]]]
 COLUMNS = 2
 PANEL = 6.5, 2.6
 """Width and height of a panel in inches."""
+FEW_POINTS = 40
+"""Points of lines that have fewer are marked."""
 LOG_RATIO = 30.0
 """Lines that span more than this factor have a logarithmic axis."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``visionmtl plot``."""
-    parser.add_argument(
-        "folder", type=Path, metavar="RUN", help="run folder; the run may still be going on"
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="PNG", help="the picture (default: RUN/plot.png)"
-    )
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Draw the picture of a run.
-
-    Raises:
-        ValueError: the folder has no metrics, or the picture cannot be put where it should.
-    """
-    from rich.console import Console
-
-    from visionmtl._console import say
-    from visionmtl._files import write_atomic
-
-    folder: Path = arguments.folder
-    output: Path = arguments.output or folder / "plot.png"
-    if arguments.output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
-        raise ValueError(f"--output: {str(output)!r} is not a file in an existing folder")
-    write_atomic(output, draw_run(folder))
-    say(Console(), f"picture {output}")
-    return 0
 
 
 def draw_run(folder: Path) -> bytes:
@@ -61,17 +36,13 @@ def draw_run(folder: Path) -> bytes:
     Raises:
         ValueError: names the folder: it has no metrics, or none that can be drawn.
     """
-    from visionmtl.engine.logging import read_metrics
-
     path = folder / "metrics.jsonl"
     if not path.is_file():
         raise ValueError(f"{folder}: no run folder, it has no metrics.jsonl")
     records = read_metrics(path)
     training = [record for record in records if record["split"] == "train"]
-    panels = [
-        *_training_panels(training),
-        *_validation_panels([r for r in records if r["split"] == "val"]),
-    ]
+    validation = [record for record in records if record["split"] == "val"]
+    panels = [*_training_panels(training), *_validation_panels(validation)]
     cosines = series(training, "gradient_cosine")
     if not panels and not cosines:
         raise ValueError(
@@ -88,11 +59,13 @@ def series(records: Sequence[Record], key: str) -> Series:
     """
     lines: Series = {}
     for record in records:
-        value = record.get(key, {})
-        for name, number in (value if isinstance(value, Mapping) else {key: value}).items():
-            lines.setdefault(name, []).append(
-                (record["step"], math.nan if number is None else number)
-            )
+        values = record.get(key, {})
+        if not isinstance(values, Mapping):
+            values = {key: values}
+        for name, number in values.items():
+            if number is None:
+                number = math.nan
+            lines.setdefault(name, []).append((record["step"], number))
     return lines
 
 
@@ -107,25 +80,39 @@ def _training_panels(records: Sequence[Record]) -> list[Panel]:
         "gradient_norm": partial(_lines, title="norm of the task gradients"),
         "conflict": partial(_lines, title="share of task pairs in conflict", limits=(-0.05, 1.05)),
     }
-    return [partial(panel, lines) for key, panel in draw.items() if (lines := series(records, key))]
+    panels: list[Panel] = []
+    for key, panel in draw.items():
+        lines = series(records, key)
+        if lines:
+            panels.append(partial(panel, lines))
+    return panels
 
 
 def _validation_panels(records: Sequence[Record]) -> list[Panel]:
-    from visionmtl.tasks import KINDS
-
-    metrics = {kind.metric.headline: kind.metric for kind in KINDS.values()}
+    """A panel per main metric of a task; the log does not say of which kind a task is."""
+    if not records:
+        return []
     panels: list[Panel] = []
-    for task, values in (records[-1] if records else {}).items():
-        # The log does not say of which kind a task is, but no two kinds have the same main metric.
-        for key in metrics.keys() & (values if isinstance(values, Mapping) else {}):
-            aim = "higher" if metrics[key].higher_is_better_by_key[key] else "lower"
-            lines = {
-                task: series([r.get(task, {}) | {"step": r["step"]} for r in records], key).pop(key)
-            }
-            panels.append(
-                partial(_lines, lines, title=f"validation: {task} {key} ({aim} is better)")
-            )
+    for task, values in records[-1].items():
+        if not isinstance(values, Mapping):
+            continue
+        evaluations = [{**record.get(task, {}), "step": record["step"]} for record in records]
+        for metric in _metrics():
+            key = metric.headline
+            if key not in values:
+                continue
+            aim = "lower"
+            if metric.higher_is_better_by_key[key]:
+                aim = "higher"
+            title = f"validation: {task} {key} ({aim} is better)"
+            panels.append(partial(_lines, {task: series(evaluations, key)[key]}, title=title))
     return panels
+
+
+def _metrics() -> list[type[TaskMetric]]:
+    """The metrics of all kinds, each main metric once."""
+    by_key = {kind.metric.headline: kind.metric for kind in KINDS.values()}
+    return list(by_key.values())
 
 
 def _lines(
@@ -143,14 +130,11 @@ def _lines(
     elif len(finite) and finite.min() > 0 and finite.max() > LOG_RATIO * finite.min():
         axes.set_yscale("log")
     for name, points in lines.items():
-        few = len(points) < 40
-        axes.plot(
-            *zip(*points, strict=True),
-            label=name,
-            color=colours[name],
-            lw=1.2,
-            marker="." if few else None,
-        )
+        marker = None
+        if len(points) < FEW_POINTS:
+            marker = "."
+        steps, numbers = zip(*points, strict=True)
+        axes.plot(steps, numbers, label=name, color=colours[name], lw=1.2, marker=marker)
     axes.set_title(title, loc="left", fontsize=10)
     axes.grid(alpha=0.25, which="both")
     if len(lines) > 1:
@@ -165,20 +149,26 @@ def _heat_map(cosines: Series, figure: Any, axes: Any) -> None:
     for row, points in zip(matrix, cosines.values(), strict=True):
         at, values = zip(*points, strict=True)
         row[np.searchsorted(steps, at)] = values
-    gaps = np.diff(steps) if len(steps) > 1 else np.ones(1)
-    edges = [
-        steps[0] - gaps[0] / 2,
-        *(steps[1:] - gaps[: len(steps) - 1] / 2),
-        steps[-1] + gaps[-1] / 2,
-    ]
     axes.set_facecolor("0.8")  # a pair of which one task had no labels
-    mesh = axes.pcolormesh(edges, range(len(cosines) + 1), matrix, cmap="RdBu", vmin=-1, vmax=1)
-    axes.set_yticks(
-        np.arange(len(cosines)) + 0.5, [pair.replace("/", " / ") for pair in cosines], fontsize=8
+    mesh = axes.pcolormesh(
+        _edges(steps), range(len(cosines) + 1), matrix, cmap="RdBu", vmin=-1, vmax=1
     )
+    names = [pair.replace("/", " / ") for pair in cosines]
+    axes.set_yticks(np.arange(len(cosines)) + 0.5, names, fontsize=8)
     axes.invert_yaxis()
     axes.set_title("cosine of the task gradients (red: conflict)", loc="left", fontsize=10)
     figure.colorbar(mesh, ax=axes, pad=0.01)
+
+
+def _edges(steps: np.ndarray) -> np.ndarray:
+    """Borders (N + 1,) of columns at steps (N,): each reaches half way to the next."""
+    gaps = np.ones(1)
+    if len(steps) > 1:
+        gaps = np.diff(steps)
+    before = steps[:1] - gaps[0] / 2
+    between = steps[1:] - gaps[: len(steps) - 1] / 2
+    after = steps[-1:] + gaps[-1] / 2
+    return np.concatenate([before, between, after])
 
 
 def _png(name: str, panels: Sequence[Panel], cosines: Series) -> bytes:
@@ -186,7 +176,9 @@ def _png(name: str, panels: Sequence[Panel], cosines: Series) -> bytes:
     from matplotlib.figure import Figure
 
     rows = math.ceil(len(panels) / COLUMNS)
-    heights = [PANEL[1]] * rows + ([0.7 + 0.28 * len(cosines)] if cosines else [])
+    heights = [PANEL[1]] * rows
+    if cosines:
+        heights.append(0.7 + 0.28 * len(cosines))
     figure = Figure(figsize=(COLUMNS * PANEL[0], sum(heights) + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(name, fontsize=12)

@@ -1,8 +1,14 @@
-"""Gradient balancing: Gramian of the task gradients (T, T) -> weights (T,), one method per file."""
+"""Gradient balancing: Gramian of the task gradients (T, T) -> weights (T,), one method per file.
 
-from __future__ import annotations
+``BALANCERS`` is the registry; ``Balance`` does a backward pass with a method.
+
+>>> import torch
+>>> PCGrad()(torch.tensor([[1.0, 0.5], [0.5, 1.0]]))  # two tasks without conflict
+tensor([1., 1.])
+"""
 
 from visionmtl.balancing.aligned_mtl import AlignedMTL
+from visionmtl.balancing.backward import Balance
 from visionmtl.balancing.base import BALANCERS, GradientBalancer
 from visionmtl.balancing.cagrad import CAGrad
 from visionmtl.balancing.fairgrad import FairGrad
@@ -20,6 +26,7 @@ __all__ = [
     "IMTLG",
     "MGDA",
     "AlignedMTL",
+    "Balance",
     "CAGrad",
     "FairGrad",
     "GradVac",

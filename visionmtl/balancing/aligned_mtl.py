@@ -13,13 +13,13 @@ from visionmtl.balancing.quadratic import unit_gramian
 
 @BALANCERS.register("aligned_mtl")
 class AlignedMTL(GradientBalancer):
-    """The mean of the gradients after their principal components were all scaled to the smallest
-    singular value.
+    """The mean of the gradients after their principal components were scaled to one length.
 
-    Senushkin et al. 2023, https://arxiv.org/abs/2305.19000, Algorithm 1: with the non-zero
-    eigenvalues and eigenvectors of the Gramian, ``w = sqrt(l_min) V diag(l) ** -0.5 V' p``, here
-    with equal preferences p = 1 / T (with p = 1, as in the authors' code, all weights are T times
-    as large). Weights may be negative. With a zero Gramian they are 1 / T.
+    That length is the smallest singular value. Senushkin et al. 2023,
+    https://arxiv.org/abs/2305.19000, Algorithm 1: with the non-zero eigenvalues and eigenvectors of
+    the Gramian, ``w = sqrt(l_min) V diag(l) ** -0.5 V' p``, here with equal preferences p = 1 / T
+    (with p = 1, as in the authors' code, all weights are T times as large). Weights may be
+    negative. With a zero Gramian they are 1 / T.
 
     How many eigenvalues count as non-zero is decided on the cosines of the gradients, so that a
     task with a short gradient is not taken for a linearly dependent one. There is no state.
@@ -41,8 +41,7 @@ class AlignedMTL(GradientBalancer):
             return preferences.to(gramian)
         values, vectors = torch.linalg.eigh(host.double())  # ascending
         vectors = vectors[:, -rank:]
-        singular = (
-            values[-rank:].clamp(min=torch.finfo(torch.float64).eps * float(values[-1])).sqrt()
-        )
+        smallest = torch.finfo(torch.float64).eps * float(values[-1])
+        singular = values[-rank:].clamp(min=smallest).sqrt()
         weights: Tensor = vectors @ (singular[0] / singular * (vectors.T @ preferences))
         return weights.to(gramian)

@@ -11,8 +11,7 @@ from visionmtl._registry import Registry
 
 
 class GradientBalancer(nn.Module):
-    """Turns the Gramian of T task gradients into T weights; the direction of the step is sum_t w_t
-    g_t.
+    """Gramian of T task gradients -> T weights; the direction of the step is sum_t w_t g_t.
 
     A balancer knows neither parameters nor model. What it remembers from step to step is in its
     ``state_dict``.

@@ -13,8 +13,7 @@ from visionmtl.balancing.simplex import min_norm_weights
 
 @BALANCERS.register("mgda")
 class MGDA(GradientBalancer):
-    """MGDA: the shortest vector in the convex hull of the task gradients, which lowers all losses
-    alike.
+    """MGDA: the shortest vector in the convex hull of the gradients, which lowers all losses alike.
 
     min_w |sum_t w_t g_t|^2 with w >= 0, sum_t w_t = 1 (Eq. 3 of https://arxiv.org/abs/1810.04650),
     solved exactly where the paper and TorchJD take a number of Frank-Wolfe steps. It is the zero

@@ -11,10 +11,10 @@ from visionmtl.balancing.base import BALANCERS, GradientBalancer
 
 
 def in_double(gramian: Tensor) -> Tensor:
-    """The Gramian in float64, on its own device where that knows the type, else (MPS) on the
-    CPU.
-    """
-    return (gramian.cpu() if gramian.device.type == "mps" else gramian).double()
+    """The Gramian in float64, on the CPU where its own device (MPS) does not know the type."""
+    if gramian.device.type == "mps":
+        gramian = gramian.cpu()
+    return gramian.double()
 
 
 def visiting_orders(num_tasks: int, generator: torch.Generator | None) -> Tensor:
@@ -27,8 +27,7 @@ def visiting_orders(num_tasks: int, generator: torch.Generator | None) -> Tensor
 
 @BALANCERS.register("pcgrad")
 class PCGrad(GradientBalancer):
-    """PCGrad: each task's gradient, in turn against the others, loses the part that opposes them;
-    their sum.
+    """PCGrad: the sum of the gradients after each lost, in turn, what opposes one of the others.
 
     g_i' starts as g_i and meets the unmodified g_j, j != i, in a random order of its own: where
     <g_i', g_j> < 0, g_i' -= <g_i', g_j> / |g_j|^2 g_j. The result is sum_i g_i' (Algorithm 1 of
@@ -44,13 +43,11 @@ class PCGrad(GradientBalancer):
     ) -> Tensor:
         gram = in_double(gramian)
         rows = torch.arange(len(gram), device=gram.device)
-        mixture = torch.eye(
-            len(gram), dtype=gram.dtype, device=gram.device
-        )  # g_i' = sum_k mixture[i, k] g_k
+        # g_i' = sum_k mixture[i, k] g_k
+        mixture = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
         orders = visiting_orders(len(gram), generator).to(gram.device, non_blocking=True)
-        for others in orders.unbind(
-            1
-        ):  # all g_i' take their next step at once: others[i] is the task that g_i' meets
+        # All g_i' take their next step at once: others[i] is the task that g_i' meets.
+        for others in orders.unbind(1):
             product = (mixture * gram[others]).sum(1)
             square = gram.diagonal()[others]
             conflict = (product < 0) & (square > 0)

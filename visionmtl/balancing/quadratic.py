@@ -1,14 +1,14 @@
-"""The small convex problems behind the balancers, solved in float64 on the CPU; nothing here keeps
-a state.
-"""
+"""The small convex problems behind the balancers, solved in float64 on the CPU."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_ZERO = 1e-30  # a squared norm up to this counts as a zero gradient, so that no weight overflows float32
-_MAX_NEWTON_STEPS = 200  # 6 on average for power 1; an exit without convergence still gives positive, finite weights
+_ZERO = 1e-30
+"""A squared norm up to this counts as a zero gradient, so that no weight overflows float32."""
+_MAX_NEWTON_STEPS = 200
+"""6 on average for power 1; without convergence the weights are still positive and finite."""
 
 
 def unit_gramian(gramian: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,11 +21,10 @@ def unit_gramian(gramian: Tensor) -> tuple[Tensor, Tensor]:
         Norms (T,), 1 in place of 0, and cosines (T, T), 0 where a gradient is 0; both float64.
     """
     squared = gramian.diagonal().double()
-    norms = torch.where(squared > _ZERO, squared, 1.0).sqrt()
-    cosines = (
-        gramian.double() / norms / norms[:, None]
-    )  # one after the other: the product of two norms may underflow
     alive = squared > _ZERO
+    norms = torch.where(alive, squared, 1.0).sqrt()
+    # One after the other: the product of two norms may underflow.
+    cosines = gramian.double() / norms / norms[:, None]
     return norms, torch.where(alive & alive[:, None], cosines, 0.0)
 
 
@@ -56,10 +55,10 @@ def solve_power(gramian: Tensor, power: float) -> Tensor:
     values, vectors = torch.linalg.eigh(cosines.fill_diagonal_(1.0))
     cosines = (vectors * values.clamp(min=floor)) @ vectors.T
     root = norms ** ((power - 1) / (power + 1))
-    matrix, diagonal = cosines * root * root[:, None], root**2
-    x = (
-        (diagonal.sum() / matrix.sum()).pow(1 / (1 + power)).expand(len(root))
-    )  # the minimiser along (1, ..., 1)
+    matrix = cosines * root * root[:, None]
+    diagonal = root**2
+    along_ones = (diagonal.sum() / matrix.sum()).pow(1 / (1 + power))
+    x = along_ones.expand(len(root))  # the minimiser along (1, ..., 1)
     identity = torch.eye(len(root), dtype=torch.float64)
     for _ in range(_MAX_NEWTON_STEPS):
         # Newton in relative changes of x, rows and columns scaled so that the second term of the
@@ -79,25 +78,9 @@ def solve_power(gramian: Tensor, power: float) -> Tensor:
     return weights
 
 
-def minimise_nonnegative(matrix: Tensor, linear: Tensor) -> Tensor:
-    """The y >= 0 that minimises ``y'My / 2 + c'y``, by principal pivoting (Murty 1974), which is
-    finite.
+def solve_nonnegative(matrix: Tensor, right: Tensor) -> Tensor:
+    """The y >= 0 (T,) that minimises ``|My - r|``, with M (R, T) and r (R,), float64 on the CPU."""
+    from scipy.optimize import nnls
 
-    Args:
-        matrix: M, (T, T), float64, positive definite, with entries of order 1.
-        linear: c, (T,), float64.
-
-    Returns:
-        (T,), float64; exact but for rounding.
-    """
-    free = torch.zeros(len(linear), dtype=torch.bool)
-    y = torch.zeros_like(linear)
-    for _ in range(2 ** len(linear)):  # all sets of free entries; in practice T or so
-        slack = matrix @ y + linear
-        wrong = (torch.where(free, y, slack) < -1e-12).nonzero()
-        if not len(wrong):
-            break
-        free[wrong[0]] ^= True
-        y = torch.zeros_like(linear)
-        y[free] = torch.linalg.solve(matrix[free][:, free], -linear[free])
-    return y.clamp(min=0.0)
+    solution, _ = nnls(matrix.numpy(), right.numpy())
+    return torch.from_numpy(solution)

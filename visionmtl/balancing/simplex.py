@@ -1,11 +1,11 @@
-"""The shortest vector that some gradients span, by their Gramian: exact active-set solvers for few
-tasks.
-"""
+"""The shortest vector that some gradients span, by their Gramian."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from visionmtl.balancing.quadratic import solve_nonnegative
 
 
 def affine_weights(gramian: Tensor, support: Tensor) -> Tensor:
@@ -26,9 +26,8 @@ def affine_weights(gramian: Tensor, support: Tensor) -> Tensor:
     smallest = block.diagonal().min()
     system = block + torch.where(smallest > 0, smallest, 1.0)
     scale = system.diagonal().rsqrt()
-    solution = (
-        scale * torch.linalg.lstsq(scale[:, None] * system * scale, scale[:, None]).solution[:, 0]
-    )
+    scaled = scale[:, None] * system * scale
+    solution = scale * torch.linalg.lstsq(scaled, scale[:, None]).solution[:, 0]
     weights = torch.zeros_like(gramian[0])
     weights[support] = solution / solution.sum()
     return weights
@@ -37,9 +36,9 @@ def affine_weights(gramian: Tensor, support: Tensor) -> Tensor:
 def min_norm_weights(gramian: Tensor) -> Tensor:
     """Weights of the shortest sum_t w_t g_t with w >= 0 and sum_t w_t = 1.
 
-    Wolfe's algorithm (Finding the nearest point in a polytope, https://doi.org/10.1007/BF01580381):
-    from the shortest gradient on, the gradient that shortens the point most joins the support, on
-    which the problem is solved exactly.
+    In the lengths u_t = w_t |g_t| of the parts it is, up to a factor, the u >= 0 that minimises
+    |sum_t u_t g_t / |g_t||^2 + (sum_t u_t s / |g_t| - 1)^2 with any s, here the shortest |g_t|: so
+    all entries of the least-squares problem are at most 1, however different the gradients are.
 
     Args:
         gramian: (T, T), float64, on the CPU.
@@ -48,34 +47,16 @@ def min_norm_weights(gramian: Tensor) -> Tensor:
         (T,); of several solutions (dependent gradients) one with few positive weights.
     """
     lengths = gramian.diagonal().clamp(min=0).sqrt()
-    weights = torch.zeros_like(lengths)
-    weights[lengths.argmin()] = 1.0
-    square = gramian.diagonal().min()
-    for _ in range(10 * len(gramian)):  # ends long before; a bound against rounding only
-        gain = (square - gramian @ weights) / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)
-        gain[weights > 0] = 0.0
-        entering = gain.argmax()
-        if gain[entering] <= 1e-12 * (weights @ lengths):
-            break
-        candidate = _solve_from(gramian, weights, entering)
-        shorter = candidate @ gramian @ candidate
-        if not shorter < square:
-            break
-        weights, square = candidate, shorter
-    return weights
-
-
-def _solve_from(gramian: Tensor, weights: Tensor, entering: Tensor) -> Tensor:
-    """The minimiser on the support of ``weights`` and ``entering``, less what falls to 0 on the
-    straight way there.
-    """
-    support = weights > 0
-    support[entering] = True
-    target = affine_weights(gramian, support)
-    while (target[support] <= 0).any():
-        step = torch.where(support & (target <= 0), weights / (weights - target), torch.inf)
-        weights = weights + step.min() * (target - weights)
-        support &= step > step.min()
-        weights = torch.where(support, weights, 0.0)
-        target = affine_weights(gramian, support)
-    return target
+    shortest = lengths.argmin()
+    if lengths[shortest] == 0:
+        weights = torch.zeros_like(lengths)
+        weights[shortest] = 1.0
+        return weights
+    cosines = gramian / lengths / lengths[:, None]
+    values, vectors = torch.linalg.eigh(cosines)
+    root = values.clamp(min=0).sqrt()[:, None] * vectors.T
+    ratios = lengths[shortest] / lengths
+    right = torch.zeros(len(gramian) + 1, dtype=gramian.dtype)
+    right[-1] = 1.0
+    weights = ratios * solve_nonnegative(torch.cat([root, ratios[None]]), right)
+    return weights / weights.sum()

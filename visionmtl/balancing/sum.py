@@ -12,9 +12,7 @@ from visionmtl.balancing.base import BALANCERS, GradientBalancer
 
 @BALANCERS.register("sum")
 class Sum(GradientBalancer):
-    """Weight 1 for every task: the gradient of the sum of the losses, the control of every
-    comparison.
-    """
+    """Weight 1 for every task: the gradient of the sum of the losses, the usual control."""
 
     def forward(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -13,12 +13,8 @@ from torch import Tensor
 
 from visionmtl.balancing.base import BALANCERS, GradientBalancer
 
-_ROW_COUNTERS = (
-    "Constant",
-    "Mean",
-    "Random",
-    "Sum",
-)  # read no more of the gradients than their number
+_ROW_COUNTERS = ("Constant", "Mean", "Random", "Sum")
+"""Weightings that read no more of the gradients than their number."""
 
 
 @BALANCERS.register("torchjd")
@@ -42,26 +38,26 @@ class TorchJDBalancer(GradientBalancer):
 
     def __init__(self, *, name: str, **options: Any) -> None:
         super().__init__()
-        if not isinstance(name, str):
-            raise ValueError(f"name must be a string, got {name!r}")
         try:
             module = importlib.import_module("torchjd.aggregation")
         except ModuleNotFoundError as error:
             raise ValueError(
                 "TorchJDBalancer needs TorchJD: pip install 'torchjd>=0.18'"
             ) from error
-        known, short = gramian_weightings(module), name.removesuffix("Weighting")
+        known = gramian_weightings(module)
+        short = name.removesuffix("Weighting")
         if short not in known:
-            exists = hasattr(module, short) or hasattr(module, f"{short}Weighting")
-            problem = "needs more than the Gramian of one batch" if exists else "is not in TorchJD"
+            problem = "is not in TorchJD"
+            if hasattr(module, short) or hasattr(module, f"{short}Weighting"):
+                problem = "needs more than the Gramian of one batch"
             raise ValueError(
                 f"TorchJD weighting {name!r} {problem}; choose from {', '.join(known)}"
             )
+        values = dict(options)
         try:
-            values = {
-                k: torch.tensor(v, dtype=torch.float32) if isinstance(v, list) else v
-                for k, v in options.items()
-            }
+            for key, value in options.items():
+                if isinstance(value, list):
+                    values[key] = torch.tensor(value, dtype=torch.float32)
             weighting = getattr(module, f"{short}Weighting")(**values)
         except (ImportError, TypeError, ValueError) as error:
             raise ValueError(f"TorchJD weighting {name!r}: {error}") from error
@@ -77,12 +73,14 @@ class TorchJDBalancer(GradientBalancer):
         tasks: Sequence[int] | None = None,
     ) -> Tensor:
         (weighting,) = self._held
-        rows = list(range(len(gramian)) if tasks is None else tasks)
+        if tasks is None:
+            tasks = range(len(gramian))
+        rows = list(tasks)
         if rows != self._tasks and hasattr(weighting, "reset"):
             weighting.reset()
         self._tasks = rows
         host = gramian.detach().cpu()
-        with nullcontext() if generator is None else _as_global(generator):
+        with _as_global(generator):
             weights: Tensor = weighting(host)
         return weights.to(gramian)
 
@@ -101,16 +99,16 @@ class TorchJDBalancer(GradientBalancer):
         for key, value in state["buffers"].items():
             setattr(weighting, key, value.clone())
         if state["key"] is not None:
-            weighting._state_key = state[
-                "key"
-            ]  # what TorchJD compares with the next Gramian to decide on a reset
+            # What TorchJD compares with the next Gramian to decide on a reset.
+            weighting._state_key = state["key"]
 
 
 @contextmanager
-def _as_global(generator: torch.Generator) -> Iterator[None]:
-    """Torch's global CPU source of random numbers is ``generator`` inside, and is restored
-    after.
-    """
+def _as_global(generator: torch.Generator | None) -> Iterator[None]:
+    """Torch's global CPU source of random numbers is ``generator`` inside; None leaves it."""
+    if generator is None:
+        yield
+        return
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator.get_state())
         yield
@@ -118,15 +116,15 @@ def _as_global(generator: torch.Generator) -> Iterator[None]:
 
 
 def gramian_weightings(module: ModuleType) -> list[str]:
-    """Names, without ``Weighting``, of the classes in ``torchjd.aggregation`` that work on the
-    Gramian of one batch.
+    """Names, without ``Weighting``, of what in ``torchjd.aggregation`` takes one batch's Gramian.
+
+    Args:
+        module: ``torchjd.aggregation``.
     """
-    classes = {name: value for name, value in vars(module).items() if isinstance(value, type)}
-    aggregators = {
-        name
-        for name, value in classes.items()
-        if issubclass(value, module.GramianWeightedAggregator)
-    }
+    candidates = set(_ROW_COUNTERS)
+    for name, value in vars(module).items():
+        if isinstance(value, type) and issubclass(value, module.GramianWeightedAggregator):
+            candidates.add(name)
     return sorted(
-        name for name in aggregators.union(_ROW_COUNTERS) if f"{name}Weighting" in classes
+        name for name in candidates if isinstance(getattr(module, f"{name}Weighting", None), type)
     )

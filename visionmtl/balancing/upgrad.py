@@ -10,15 +10,15 @@ from pydantic import Field
 from torch import Tensor
 
 from visionmtl.balancing.base import BALANCERS, GradientBalancer
-from visionmtl.balancing.quadratic import minimise_nonnegative
+from visionmtl.balancing.quadratic import solve_nonnegative
 
 
 @BALANCERS.register("upgrad")
 class UPGrad(GradientBalancer):
-    """The mean of the gradients, each projected onto the dual cone {d : <g_t, d> >= 0 for all t}
-    first.
+    """The mean of the gradients, each projected onto the dual cone first.
 
-    Quinton & Rey 2024, https://arxiv.org/abs/2406.16232, Proposition 1: the projection of g_i is
+    The cone is {d : <g_t, d> >= 0 for all t}. Quinton & Rey 2024, https://arxiv.org/abs/2406.16232,
+    Proposition 1: the projection of g_i is
     ``sum_t v_t g_t`` with the v that minimises ``v'Gv`` over ``v >= e_i``. No task gets worse to
     first order; without conflict all weights are 1 / T. There is no state.
 
@@ -45,11 +45,12 @@ class UPGrad(GradientBalancer):
         tasks: Sequence[int] | None = None,
     ) -> Tensor:
         exact = gramian.detach().to("cpu", torch.float64)
-        identity = torch.eye(len(exact), dtype=torch.float64)
-        matrix = (
-            exact / exact.trace().clamp(min=torch.finfo(torch.float64).tiny)
-            + self.reg_eps * identity
-        )
-        # v = e_i + y with y >= 0, so the linear term is the i-th row of the matrix
-        projections = [row + minimise_nonnegative(matrix, matrix @ row) for row in identity]
+        unit = exact / exact.trace().clamp(min=torch.finfo(torch.float64).tiny)
+        values, vectors = torch.linalg.eigh(unit)
+        # R'R = G + reg_eps; rounding may have left eigenvalues of G below 0.
+        root = (values.clamp(min=0) + self.reg_eps).sqrt()[:, None] * vectors.T
+        projections = []
+        for i, own in enumerate(torch.eye(len(exact), dtype=torch.float64)):
+            # v = e_i + y with y >= 0, so v'Gv = |R y + R e_i|^2.
+            projections.append(own + solve_nonnegative(root, -root[:, i]))
         return torch.stack(projections).mean(0).to(gramian)

@@ -1,31 +1,28 @@
-"""The schema of ``data``: where samples come from."""
+"""The schema of ``data``: where samples come from.
+
+What a data set asks of its constructor decides over the keys of its section: ``root``, and the
+``split``, by name or with settings of its own (``split_types``). All else are its options.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from visionmtl.config.sections import (
-    MethodSection,
-    Options,
-    Positive,
-    Section,
-    Seed,
-    Share,
-    Size,
-    Tasks,
-    Text,
-)
+# The data sets and augmentations of the package register themselves.
+import visionmtl.data.rooms.dataset
+import visionmtl.data.sets
+import visionmtl.data.transforms  # noqa: F401
+from visionmtl._options import given_names, options_model
+from visionmtl.config.sections import Choice, Class, Model, Section, Share, Tasks, Text, default_of
+from visionmtl.data.base import DATASETS
+from visionmtl.data.subset import parse_split
+from visionmtl.data.transforms.base import AUGMENTATIONS
 
-
-def _step(value: dict[str, Any]) -> dict[str, Any]:
-    from visionmtl.data.transforms.steps import (
-        parse_step,
-    )  # it needs NumPy, which a config without steps does not
-
-    parse_step(value)
-    return value
+MIXTURE = "mixture"
+MAX_WORKERS = 64
 
 
 def _set_name(value: str) -> str:
@@ -34,180 +31,193 @@ def _set_name(value: str) -> str:
     return value
 
 
-def _set_names(value: list[Any]) -> list[Any]:
+def _set_names(value: list[SetConfig]) -> list[SetConfig]:
     if not value:
         raise ValueError("must have at least one set")
     names = [part.name for part in value]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    repeated = sorted(name for name in set(names) if names.count(name) > 1)
+    if repeated:
         raise ValueError(f"repeated sets: {', '.join(repeated)}")
     return value
 
 
 def _split(value: str) -> str:
-    from visionmtl.data.subset import parse_split
-
     parse_split(value)
     return value
 
 
-TransformStep = Annotated[Options, AfterValidator(_step)]
 Split = Annotated[Text, AfterValidator(_split)]
-Root = Annotated[
-    Text,
-    Field(description="folder of the data set; a relative one starts at the current directory"),
-]
-Labels = Annotated[
-    dict[str, Share],
-    Field(
-        description="task -> share of the training samples that keeps its label, a seeded choice"
-    ),
-]
-Workers = Annotated[int, Field(ge=0, le=64, description="loader processes")]
-SetName = Annotated[
-    str, AfterValidator(_set_name), Field(description="of the set, in ids and task names")
-]
+Workers = Annotated[int, Field(ge=0, le=MAX_WORKERS)]
+SetName = Annotated[str, AfterValidator(_set_name)]
+
+
+class AugmentationConfig(Choice):
+    """An augmentation and its options."""
+
+    registry = AUGMENTATIONS
 
 
 class TransformsConfig(Section):
-    """Steps applied to image and targets together, in order: mappings with a ``type`` and its
-    options.
-    """
+    """Augmentations of image and targets together, in order."""
 
-    train: list[TransformStep] = Field(default=[], description="steps for training samples")
-    val: list[TransformStep] = Field(default=[], description="steps for validation samples")
+    train: list[AugmentationConfig] = Field(default=[], description="of the training samples")
+    val: list[AugmentationConfig] = Field(default=[], description="of the validation samples")
     zoom: Literal["focal", "fixed_intrinsics"] = Field(
         default="focal",
-        description="what random_scale_crop means for depth: a longer focal length, or a nearer scene",
+        description=(
+            "what a change of scale means for depth and normals in training: a longer focal "
+            "length, or a nearer scene"
+        ),
     )
 
 
-class RoomsSplit(Section):
-    """One split of the procedural rooms."""
+class DataConfig(Choice):
+    """A data set: a class of ``DATASETS``, what it reads, and how its samples are changed."""
 
-    samples: Positive = Field(default=512, description="number of images")
-    seed: Seed = Field(default=0, description="rooms of another seed are other rooms")
-    drop_labels: dict[str, Share] = Field(
-        default={}, description="task -> share of the samples that lose its annotation"
+    registry = DATASETS
+    options_before: ClassVar[str] = "train"
+
+    root: Text | None = Field(
+        default=None,
+        description="folder of the data set; a relative one starts at the current directory",
     )
-
-
-class RoomsValSplit(RoomsSplit):
-    """The validation split: its own seed, also where only ``samples`` is given."""
-
-    samples: Positive = Field(default=64, description="number of images")
-    seed: Seed = Field(default=1, description="rooms of another seed are other rooms")
-
-
-class RoomsSource(Section):
-    """Procedural rooms, drawn while training: nothing to download."""
-
-    type: Literal["rooms"]
-    size: Size = Field(default=(128, 160), description="height and width in pixels")
-    train: RoomsSplit = RoomsSplit()
-    val: RoomsValSplit = RoomsValSplit()
-    transforms: TransformsConfig = TransformsConfig()
-
-
-class FolderSource(Section):
-    """Images and targets on disk, in the project's own format."""
-
-    type: Literal["folder"]
-    root: Root
-    train: Annotated[Split, Field(description="training split, or a part of it")] = "train"
-    val: Annotated[Split, Field(description="validation split, or a part of it")] = "val"
-    labels: Labels = Field(default={})
-    derive_normals: bool = Field(
-        default=False, description="compute surface normals from depth and camera"
+    train: Any = Field(default=None, description="the training split")
+    val: Any = Field(default=None, description="the validation split")
+    labels: dict[str, Share] = Field(
+        default={},
+        description=(
+            "task -> share of the training samples that keeps its label, chosen by `seed`; a "
+            "larger share holds the smaller ones. Samples that lose the labels of every task are "
+            "left out"
+        ),
     )
     cache: Text | None = Field(
-        default=None, description="folder for the decoded samples; null: decode every time"
+        default=None,
+        description="folder for the decoded samples, memory-mapped; null: decode every time",
     )
-    transforms: TransformsConfig = TransformsConfig()
+    transforms: TransformsConfig = default_of(TransformsConfig)
+
+    @classmethod
+    def own_fields(cls, chosen: Class) -> dict[str, Any]:
+        fields = super().own_fields(chosen)
+        asked = given_names(chosen)
+        if "root" in asked:
+            fields["root"] = (Text, Field(description=cls.model_fields["root"].description))
+        else:
+            del fields["root"]
+        if not hasattr(chosen, "stamp"):
+            del fields["cache"]
+        if hasattr(chosen, "split_types"):
+            del fields["labels"]
+            for role, kind in chosen.split_types.items():
+                fields[role] = (options_model(kind), default_of(options_model(kind)))
+        else:
+            for role in ("train", "val"):
+                described = f"{cls.model_fields[role].description}, or a part of it"
+                fields[role] = (Split, Field(default=role, description=described))
+        return fields
+
+    @classmethod
+    def read(cls, value: Mapping[str, Any]) -> Any:
+        made = super().read(value)
+        for role, kind in getattr(cls.registry[made.type], "split_types", {}).items():
+            setattr(made, role, kind(**dict(getattr(made, role))))
+        return made
 
 
-class PackedSource(MethodSection):
-    """A standard data set on disk, in one of the packings that people have."""
+class RunData(DataConfig):
+    """A data set as the data of a run."""
 
-    type: Literal[
-        "nyuv2_mtan",
-        "nyuv2_atrc",
-        "nyuv2_official",
-        "pascal_context",
-        "cityscapes",
-        "cityscapes_mtan",
-        "coco",
-        "taskonomy",
-    ]
-    root: Root
-    train: Annotated[Split, Field(description="training split, or a part of it")] = "train"
-    val: Annotated[Split, Field(description="validation split, or a part of it")] = "val"
-    labels: Labels = Field(default={})
-    transforms: TransformsConfig = TransformsConfig()
+    workers: Workers = Field(
+        default=2, description="loader processes; samples do not depend on their number"
+    )
 
+    @classmethod
+    def names(cls) -> list[str]:
+        return [*super().names(), MIXTURE]
 
-class RoomsData(RoomsSource):
-    """The procedural rooms as the data of a run."""
+    @classmethod
+    def shape(cls, value: Any) -> Model:
+        if _is_mixture(value):
+            return MixtureData
+        return super().shape(value)
 
-    workers: int = Field(default=0, ge=0, le=64, description="loader processes")
-
-
-class FolderData(FolderSource):
-    """A folder as the data of a run."""
-
-    workers: Workers = 2
+    @classmethod
+    def own_fields(cls, chosen: Class) -> dict[str, Any]:
+        fields = super().own_fields(chosen)
+        if "root" not in fields:  # nothing is read
+            described = cls.model_fields["workers"].description
+            fields["workers"] = (Workers, Field(default=0, description=described))
+        return fields
 
 
-class PackedData(PackedSource):
-    """A standard data set as the data of a run."""
+class SetConfig(DataConfig):
+    """A data set as a part of a mixture."""
 
-    workers: Workers = 2
-
-
-class RoomsSet(RoomsSource):
-    """The procedural rooms as a part of a mixture."""
-
-    name: SetName
-    tasks: Tasks = None
-
-
-class FolderSet(FolderSource):
-    """A folder as a part of a mixture."""
-
-    name: SetName
-    tasks: Tasks = None
-
-
-class PackedSet(PackedSource):
-    """A standard data set as a part of a mixture."""
-
-    name: SetName
-    tasks: Tasks = None
+    name: SetName = Field(description="of the set, in ids and task names")
+    tasks: Tasks = Field(
+        default=None,
+        description=(
+            "the tasks to take from the set, by their own names; null: all. What is not taken is "
+            "not read, while `tasks` of the run alone leaves out what was read"
+        ),
+    )
 
 
 class MixtureData(Section):
     """Several data sets with different tasks and classes, trained as one."""
 
     type: Literal["mixture"]
-    sets: Annotated[
-        list[Annotated[RoomsSet | FolderSet | PackedSet, Field(discriminator="type")]],
-        AfterValidator(_set_names),
-    ]
+    sets: Annotated[list[SetConfig], AfterValidator(_set_names)] = Field(
+        description=(
+            "each has a `name`, the keys of its `type` but `workers`, and optionally `tasks`"
+        )
+    )
     heads: Literal["shared", "per_set"] = Field(
         default="shared",
-        description="tasks of one name are one task, with the classes of all sets; or each set has its own",
+        description=(
+            "tasks of one name are one task with the classes of all sets, matched by name; or each "
+            "set has tasks of its own, `<set>_<task>`"
+        ),
     )
     sampling: Literal["size", "even", "temperature"] = Field(
-        default="size", description="how much of an epoch comes from which set"
+        default="size",
+        description=(
+            "how much of an epoch comes from which set; an epoch has as many samples as all sets "
+            "together"
+        ),
     )
     temperature: float = Field(
-        default=2.0, ge=1, description="of sampling temperature: 1 is by size, larger is more even"
+        default=2.0,
+        ge=1,
+        description=(
+            "with `temperature`: a set of n samples has a share in proportion to "
+            "n^(1/temperature); 1 is by size, larger is more even"
+        ),
     )
-    workers: Workers = 2
+    workers: Workers = Field(
+        default=2, description="loader processes; samples do not depend on their number"
+    )
 
 
-Source = RoomsSource | FolderSource | PackedSource
+def _read_data(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    # Here, so that the mistakes are those of one alternative, not of both.
+    if _is_mixture(value):
+        return MixtureData.model_validate(value)
+    return RunData.model_validate(value)
 
 
-def sources(data: Source | MixtureData) -> list[Source]:
+Data = Annotated[RunData | MixtureData, BeforeValidator(_read_data)]
+
+
+def sources(data: RunData | MixtureData) -> list[DataConfig]:
     """The data sets of a run: those of a mixture, or the only one."""
-    return list(data.sets) if isinstance(data, MixtureData) else [data]
+    if isinstance(data, MixtureData):
+        return list(data.sets)
+    return [data]
+
+
+def _is_mixture(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("type") == MIXTURE

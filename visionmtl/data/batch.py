@@ -34,23 +34,20 @@ def collate(samples: Sequence[Sample], tasks: Sequence[TaskSpec]) -> Batch:
     for sample in samples:
         if sample.image.shape != shape:
             raise ValueError(
-                f"a batch needs images of one size, got {shape[:2]} ({samples[0].sample_id}) and "
-                f"{sample.image.shape[:2]} ({sample.sample_id}); add a resize or crop to data.transforms, "
+                f"a batch needs images of one size, got {shape[:2]} ({samples[0].sample_id}) "
+                f"and {sample.image.shape[:2]} ({sample.sample_id}); "
+                "add a resize or crop to data.transforms, "
                 "or use batch size 1 (in training trainer.eval_batch_size: 1)"
             )
-    images = (
-        torch.from_numpy(np.stack([sample.image for sample in samples]))
-        .permute(0, 3, 1, 2)
-        .contiguous()
-    )
+    images = torch.from_numpy(np.stack([sample.image for sample in samples]))
+    annotated = {}
+    for spec in tasks:
+        annotated[spec.name] = sum(_teaches(sample.targets.get(spec.name)) for sample in samples)
     return Batch(
-        images=images,
+        images=images.permute(0, 3, 1, 2).contiguous(),
         targets={spec.name: _collate_task(samples, spec) for spec in tasks},
         sample_ids=[sample.sample_id for sample in samples],
-        annotated={
-            spec.name: sum(_teaches(sample.targets.get(spec.name)) for sample in samples)
-            for spec in tasks
-        },
+        annotated=annotated,
     )
 
 
@@ -58,7 +55,7 @@ def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
     found = [_checked(sample, spec) for sample in samples]
     annotated = [target is not None for target in found]
     known = _known(found, spec.num_classes)
-    if spec.kind.name == "detection":
+    if spec.kind.has_boxes:
         boxes = [target if isinstance(target, BoxTarget) else _EMPTY for target in found]
         return BoxTargets(
             boxes=[torch.from_numpy(target.boxes) for target in boxes],
@@ -67,12 +64,14 @@ def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
             known=known,
         )
     height, width = samples[0].image.shape[:2]
-    dtype, channels = spec.kind.dtype, spec.kind.channels
-    value = np.zeros((len(samples), *channels, height, width), dtype)
+    value = np.zeros((len(samples), *spec.kind.channels, height, width), spec.kind.dtype)
     valid = np.zeros((len(samples), height, width), bool)
     for i, target in enumerate(found):
         if isinstance(target, DenseTarget):
-            value[i] = target.value.transpose(2, 0, 1) if target.value.ndim == 3 else target.value
+            if target.value.ndim == 3:
+                value[i] = target.value.transpose(2, 0, 1)
+            else:
+                value[i] = target.value
             valid[i] = target.valid
     return DenseTargets(
         torch.from_numpy(value), torch.from_numpy(valid), torch.tensor(annotated), known
@@ -81,19 +80,25 @@ def _collate_task(samples: Sequence[Sample], spec: TaskSpec) -> Targets:
 
 def _known(found: Sequence[Target | None], num_classes: int) -> Tensor | None:
     """Which classes (B, K) each annotation speaks of; None where all speak of all."""
-    masks = [None if target is None else target.known for target in found]
-    if all(mask is None for mask in masks):
+    masks = {}
+    for i, target in enumerate(found):
+        if target is not None and target.known is not None:
+            masks[i] = torch.from_numpy(target.known)
+    if not masks:
         return None
-    return torch.from_numpy(
-        np.stack([np.ones(num_classes, bool) if mask is None else mask for mask in masks])
-    )
+    known = torch.ones((len(found), num_classes), dtype=torch.bool)
+    for i, mask in masks.items():
+        known[i] = mask
+    return known
 
 
 def _teaches(target: Target | None) -> bool:
     """Whether a loss can learn from it: an image without objects has a truth, one without a valid
     pixel has none.
     """
-    return bool(target.valid.any()) if isinstance(target, DenseTarget) else target is not None
+    if isinstance(target, DenseTarget):
+        return bool(target.valid.any())
+    return target is not None
 
 
 def _checked(sample: Sample, spec: TaskSpec) -> Target | None:
@@ -101,7 +106,7 @@ def _checked(sample: Sample, spec: TaskSpec) -> Target | None:
     word.
     """
     target = sample.targets.get(spec.name)
-    expected = BoxTarget if spec.kind.name == "detection" else DenseTarget
+    expected = spec.kind.target
     if target is not None and not isinstance(target, expected):
         kind = type(target).__name__
         raise ValueError(

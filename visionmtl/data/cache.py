@@ -1,11 +1,11 @@
 """Decoded samples in memory-mapped files: no JPEG and PNG to decode again in every epoch.
 
-One file per part (the image, each task) holds the values of all samples one after another, in 8 or
-16 bits, and ``index.npz`` where each begins. Processes share the pages through the system's file
-cache.
+One file per part (the image, each task) holds the codes of all samples one after another, as the
+codec of the task packs them, and ``index.npz`` where each begins. Processes share the pages through
+the system's file cache.
 
-Images, class ids, masks, boxes and depth come back as they were, bit for bit. Normals are kept in
-16 bits per component and come back within 0.003 degrees, of unit length to 3e-5.
+Images and targets come back as they were, bit for bit. Normals are kept in 16 bits per component
+and come back within 0.003 degrees, of unit length to 3e-5.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from rich import get_console
 from rich.progress import track
 
 from visionmtl.data.folder import FolderDataset
-from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample, Target, TaskSpec
+from visionmtl.tasks.codec import Codec
+from visionmtl.types import Camera, Sample, Target
 
-VERSION = 2
+VERSION = 3
 """Part of the digest that names a cache; to be raised when its files change, or what is read from a
 picture.
 """
@@ -55,7 +56,8 @@ class CachedDataset:
     """
 
     def __init__(self, dataset: FolderDataset, folder: Path) -> None:
-        self.dataset, self.tasks = dataset, dataset.tasks
+        self.dataset = dataset
+        self.tasks = dataset.tasks
         digest = hashlib.sha256(f"{VERSION} {dataset.stamp()}".encode()).hexdigest()[:16]
         self.path = folder / f"{dataset.root.resolve().name}-{dataset.split}-{digest}"
         try:
@@ -67,9 +69,7 @@ class CachedDataset:
         except OSError as error:
             raise ValueError(f"cache {folder}: cannot be written ({error.strerror})") from error
         self._index = self._read_index()
-        self._maps = {
-            name: self._open(name) for name in [_IMAGE, *(spec.name for spec in self.tasks)]
-        }
+        self._maps = {name: self._open(name) for name in [_IMAGE, *dataset.codecs]}
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -78,19 +78,17 @@ class CachedDataset:
         return self.dataset.sample_id(index)
 
     def __getitem__(self, index: int) -> Sample:
-        height, width = self._index["sizes"][index].tolist()
+        size = self._index["sizes"][index].tolist()
+        height, width = size
         image = self._part(_IMAGE, index).reshape(height, width, 3).copy()
         targets: dict[str, Target] = {}
-        for spec in self.tasks:
-            if self._index[f"{spec.name}.annotated"][index]:
-                values = self._part(spec.name, index)
-                if spec.kind.name == "detection":
-                    rows = values.view(np.float32).reshape(-1, 5)
-                    targets[spec.name] = BoxTarget(rows[:, :4].copy(), rows[:, 4].astype(np.int64))
-                else:
-                    targets[spec.name] = _decoded(spec, values, (height, width), self.dataset.steps)
+        for name, codec in self.dataset.codecs.items():
+            if self._index[f"{name}.annotated"][index]:
+                targets[name] = codec.unpack(self._part(name, index), size)
         fx, fy, cx, cy = self._index["cameras"][index].tolist()
-        camera = None if math.isnan(fx) else Camera(fx, fy, cx, cy, width, height)
+        camera = None
+        if not math.isnan(fx):
+            camera = Camera(fx, fy, cx, cy, width, height)
         return Sample(image, targets, self.sample_id(index), camera)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -112,11 +110,14 @@ class CachedDataset:
             raise self._damaged(path) from error
 
     def _open(self, name: str) -> np.ndarray:
-        path, total = self.path / f"{name}.bin", int(self._index[f"{name}.offsets"][-1])
+        path = self.path / f"{name}.bin"
+        total = int(self._index[f"{name}.offsets"][-1])
         dtype = np.dtype(str(self._index[f"{name}.dtype"]))
         if not path.is_file() or path.stat().st_size != total * dtype.itemsize:
             raise self._damaged(path)
-        return np.memmap(path, dtype, "r") if total else np.empty(0, dtype)
+        if not total:
+            return np.empty(0, dtype)
+        return np.memmap(path, dtype, "r")
 
     def _damaged(self, path: Path) -> ValueError:
         return ValueError(f"{path}: damaged; delete {self.path}, it is made again")
@@ -129,17 +130,19 @@ def _write(dataset: FolderDataset, path: Path) -> None:
     scratch = path.with_name(".making")
     shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
     scratch.mkdir()
-    names = [_IMAGE, *(spec.name for spec in dataset.tasks)]
-    index: dict[str, Any] = {f"{name}.offsets": [0] for name in names}
-    index |= {f"{spec.name}.annotated": [] for spec in dataset.tasks} | {"sizes": [], "cameras": []}
+    index: dict[str, Any] = {"sizes": [], "cameras": []}
+    files: dict[str, BinaryIO] = {}
     try:
         with ExitStack() as stack:
-            files = {
-                name: stack.enter_context((scratch / f"{name}.bin").open("wb")) for name in names
-            }
-            title, silent = f"caching {dataset.name} {dataset.split}", not get_console().is_terminal
+            for name in [_IMAGE, *dataset.codecs]:
+                index[f"{name}.offsets"] = [0]
+                index[f"{name}.annotated"] = []
+                index[f"{name}.dtype"] = "uint8"
+                files[name] = stack.enter_context((scratch / f"{name}.bin").open("wb"))
+            title = f"caching {dataset.name} {dataset.split}"
+            silent = not get_console().is_terminal
             for i in track(range(len(dataset)), title, transient=True, disable=silent):
-                _add(dataset[i], dataset, index, files)
+                _add(dataset[i], dataset.codecs, index, files)
         np.savez(scratch / "index.npz", **index)
         scratch.rename(path)
     except BaseException:
@@ -148,70 +151,30 @@ def _write(dataset: FolderDataset, path: Path) -> None:
 
 
 def _add(
-    sample: Sample, dataset: FolderDataset, index: dict[str, Any], files: Mapping[str, BinaryIO]
+    sample: Sample,
+    codecs: Mapping[str, Codec],
+    index: dict[str, Any],
+    files: Mapping[str, BinaryIO],
 ) -> None:
     """Append a sample to the files, and where it lies to the index."""
-    camera = sample.camera
     index["sizes"].append(sample.image.shape[:2])
-    index["cameras"].append(
-        [np.nan if camera is None else getattr(camera, name) for name in _CAMERA]
-    )
+    camera = [np.nan] * len(_CAMERA)
+    if sample.camera is not None:
+        camera = [getattr(sample.camera, name) for name in _CAMERA]
+    index["cameras"].append(camera)
     parts = {_IMAGE: sample.image}
-    for spec in dataset.tasks:
-        target = sample.targets.get(spec.name)
-        index[f"{spec.name}.annotated"].append(target is not None)
-        parts[spec.name] = _encoded(spec, target, dataset.steps)
-    for name, values in parts.items():
-        index[f"{name}.dtype"] = str(values.dtype)
-        index[f"{name}.offsets"].append(index[f"{name}.offsets"][-1] + values.size)
-        files[name].write(values.tobytes())
-
-
-def _code_type(spec: TaskSpec) -> type[np.uint8 | np.uint16 | np.int16]:
-    if spec.kind.name == "normals":
-        return np.int16
-    if spec.kind.name in ("depth", "disparity") or spec.num_classes > 255:
-        return np.uint16
-    return np.uint8
-
-
-def _encoded(spec: TaskSpec, target: Target | None, steps: Mapping[str, float]) -> np.ndarray:
-    """A target as flat numbers, empty where there is none; the highest number, or 0 of a range, is
-    "invalid".
-    """
-    if isinstance(target, BoxTarget):
-        rows = np.concatenate([target.boxes, target.labels[:, None].astype(np.float32)], axis=1)
-        return rows.view(np.uint8).ravel()
-    dtype = np.uint8 if spec.kind.name == "detection" else _code_type(spec)
-    if target is None:
-        return np.empty(0, dtype)
-    if spec.kind.name == "normals":
-        return (
-            np.rint(target.value * 32767.0).astype(np.int16).ravel()
-        )  # no unit vector becomes (0, 0, 0)
-    if spec.name in steps:
-        return (
-            np.where(target.valid, np.rint(target.value / steps[spec.name]), 0)
-            .astype(np.uint16)
-            .ravel()
-        )
-    codes = target.value.astype(dtype)
-    codes[~target.valid] = np.iinfo(dtype).max
-    return codes.ravel()
-
-
-def _decoded(
-    spec: TaskSpec, codes: np.ndarray, size: tuple[int, int], steps: Mapping[str, float]
-) -> DenseTarget:
-    if spec.kind.name == "normals":
-        x, y, z = np.moveaxis(codes.reshape(*size, 3), 2, 0)
-        value = codes.reshape(*size, 3) * np.float32(1 / 32767)
-        return DenseTarget(value, (x | y | z) != 0)
-    codes = codes.reshape(size)
-    valid = codes != (0 if spec.name in steps else np.iinfo(codes.dtype).max)
-    if spec.name in steps:
-        return DenseTarget((codes * np.float64(steps[spec.name])).astype(np.float32), valid)
-    return DenseTarget(np.where(valid, codes, 0).astype(np.uint8), valid)
+    for name, target in sample.targets.items():
+        parts[name] = codecs[name].pack(target)
+    for name, file in files.items():
+        codes = parts.get(name)
+        index[f"{name}.annotated"].append(codes is not None)
+        start = index[f"{name}.offsets"][-1]
+        if codes is None:
+            index[f"{name}.offsets"].append(start)
+            continue
+        index[f"{name}.dtype"] = str(codes.dtype)
+        index[f"{name}.offsets"].append(start + codes.size)
+        file.write(codes.tobytes())
 
 
 @contextmanager

@@ -12,13 +12,13 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from visionmtl._files import validated
-from visionmtl.data.images import read_bytes
+from visionmtl._images import read_bytes
 from visionmtl.types import BoxTarget
 
 
-@dataclass(
-    slots=True
-)  # files have a million entries: quicker and smaller than pydantic's models, checked alike
+# Files have a million entries: dataclasses are quicker and smaller than pydantic's models, and
+# checked alike.
+@dataclass(slots=True)
 class _Image:
     id: int | str
     file_name: str
@@ -81,23 +81,25 @@ class CocoBoxes:
                 raise ValueError(f"{path}: an annotation has {ids}, of which one is not listed")
         owner = np.array([position[note.image_id] for note in coco.annotations], np.int64)
         labels = np.array([label[note.category_id] for note in coco.annotations], np.int64)
-        sizes = np.array([(image.width, image.height) for image in coco.images], np.int64).reshape(
-            -1, 2
-        )
-        boxes, fault = _clip_boxes(
-            np.array([note.bbox for note in coco.annotations]).reshape(-1, 4), sizes[owner]
-        )
+        image_sizes = [(image.width, image.height) for image in coco.images]
+        sizes = np.array(image_sizes, np.int64).reshape(-1, 2)
+        xywh = np.array([note.bbox for note in coco.annotations]).reshape(-1, 4)
+        boxes, fault = _clip_boxes(xywh, sizes[owner])
         fault[[note.iscrowd != 0 for note in coco.annotations]] = "crowd"
         kept = np.flatnonzero(fault == "")
         kept = kept[np.argsort(owner[kept], kind="stable")]
-        self._boxes, self._labels = boxes[kept], labels[kept]
+        self._boxes = boxes[kept]
+        self._labels = labels[kept]
         bounds = np.searchsorted(owner[kept], np.arange(len(stems) + 1)).tolist()
-        self._spans = {
-            stem: (slice(*bounds[i : i + 2]), (image.width, image.height))
-            for i, (stem, image) in enumerate(zip(stems, coco.images, strict=True))
-        }
+        self._spans: dict[str, tuple[slice, tuple[int, int]]] = {}
+        for i, (stem, size) in enumerate(zip(stems, image_sizes, strict=True)):
+            self._spans[stem] = (slice(bounds[i], bounds[i + 1]), size)
         self.ids = set(self._spans)
         self.dropped = Counter(fault[fault != ""].tolist())
+
+    def paths(self) -> list[Path]:
+        """The file."""
+        return [self.path]
 
     def read(self, sample_id: str, size: tuple[int, int]) -> BoxTarget | None:
         """The boxes of an image of ``size`` (width, height); None where the image is not listed.
@@ -133,8 +135,9 @@ def class_ids(categories: Sequence[Category], classes: Sequence[str], path: Path
     positions([category.name for category in categories], path, "category")
     for category in categories:
         if category.name not in classes:
+            known = ", ".join(classes)
             raise ValueError(
-                f"{path}: unknown category {category.name!r}; classes of the task: {', '.join(classes)}"
+                f"{path}: unknown category {category.name!r}; classes of the task: {known}"
             )
     return {category.id: classes.index(category.name) for category in categories}
 

@@ -15,7 +15,6 @@ that have it on their border, as stereo matching does with shiftable windows (Ka
 
 from __future__ import annotations
 
-from functools import reduce
 from itertools import product
 from typing import NamedTuple
 
@@ -30,7 +29,7 @@ times better.
 """
 
 MAX_RESIDUAL = 0.005
-"""A window fits where its residual is at most this part of the inverse depth ..."""
+"""A window fits where its residual is at most this fraction of the inverse depth ..."""
 
 MAX_NOISE = 2.0
 """... or at most this many times the noise of the picture, which is the median residual of its
@@ -41,7 +40,7 @@ OUTLIER = 3.0
 """A pixel farther from the plane than this many residuals of the window lies on another surface."""
 
 ROUNDING = 5e-4
-"""Part of the inverse depth below which residuals are rounding: depth in whole millimetres at 1
+"""Fraction of the inverse depth below which residuals are rounding: depth in whole millimetres at 1
 metre.
 """
 
@@ -79,14 +78,13 @@ def normals_from_depth(
         ValueError: depth and valid are not (H, W) of one size or valid is not bool, the camera is
             for another size, the radius is not a positive integer.
     """
-    radius = max(2, camera.width // 90) if radius is None else radius
+    if radius is None:
+        radius = max(2, camera.width // 90)
     _check(depth, valid, camera, radius)
     known = valid & (depth > 0)
     inverse = np.divide(1.0, depth, out=np.zeros(depth.shape), where=known, dtype=np.float64)
-    x, y = (
-        np.arange(camera.width) + 0.5 - camera.cx,
-        np.arange(camera.height)[:, None] + 0.5 - camera.cy,
-    )
+    x = np.arange(camera.width) + 0.5 - camera.cx
+    y = np.arange(camera.height)[:, None] + 0.5 - camera.cy
     planes, residual = _fit(inverse, known, x, y, radius)
     noise = _noise(residual)
     _shift(planes, residual, np.where(known, ROUNDING * inverse, np.inf), radius)
@@ -94,20 +92,19 @@ def normals_from_depth(
     fits = known & (residual <= np.maximum(MAX_RESIDUAL * inverse, MAX_NOISE * noise))
     fits &= np.abs(expected - inverse) <= np.maximum(OUTLIER * residual, ROUNDING * inverse)
     fits &= expected > 0  # the same as n . ray < 0
-    normal = (planes.a * camera.fx, planes.b * camera.fy, planes.c)
-    length = np.sqrt(sum(component * component for component in normal))
+    nx = planes.a * camera.fx
+    ny = planes.b * camera.fy
+    nz = planes.c
+    length = np.sqrt(nx * nx + ny * ny + nz * nz)
     scale = np.divide(-1.0, length, out=np.zeros(depth.shape), where=fits)
-    value = np.stack(
-        [component * scale for component in normal], axis=-1, dtype=np.float32, casting="same_kind"
-    )
+    value = np.stack([nx * scale, ny * scale, nz * scale], axis=-1).astype(np.float32)
     return DenseTarget(value, fits)
 
 
 def _check(depth: np.ndarray, valid: np.ndarray, camera: Camera, radius: int) -> None:
     if depth.ndim != 2 or depth.shape != valid.shape or valid.dtype != bool:
-        raise ValueError(
-            f"depth and valid must be (H, W) of one size, valid bool; got {depth.shape}, {valid.shape} {valid.dtype}"
-        )
+        found = f"{depth.shape}, {valid.shape} {valid.dtype}"
+        raise ValueError(f"depth and valid must be (H, W) of one size, valid bool; got {found}")
     if depth.shape != (camera.height, camera.width):
         size = f"{depth.shape[1]}x{depth.shape[0]}"
         raise ValueError(
@@ -142,8 +139,11 @@ def _fit(
     usable = 2 * count >= side * side
     count[~usable] = side * side  # any number that keeps the arithmetic below quiet
     share = 1 / count
-    x_one, y_one = x * one, y * one
-    mean_x, mean_y, mean = total(x_one) * share, total(y_one) * share, total(inverse) * share
+    x_one = x * one
+    y_one = y * one
+    mean_x = total(x_one) * share
+    mean_y = total(y_one) * share
+    mean = total(inverse) * share
     xx = total(x * x_one) * share - mean_x * mean_x
     xy = total(y * x_one) * share - mean_x * mean_y
     yy = total(y * y_one) * share - mean_y * mean_y
@@ -152,7 +152,8 @@ def _fit(
     ww = total(inverse * inverse) * share - mean * mean
     determinant = xx * yy - xy * xy
     determinant[~usable] = 1
-    a, b = (yy * xw - xy * yw) / determinant, (xx * yw - xy * xw) / determinant
+    a = (yy * xw - xy * yw) / determinant
+    b = (xx * yw - xy * xw) / determinant
     square = np.maximum(ww - a * xw - b * yw, 0) * (count / (count - 3))
     residual = np.sqrt(square, dtype=np.float32, casting="same_kind")
     residual[~usable] = np.inf
@@ -162,7 +163,9 @@ def _fit(
 def _noise(residual: np.ndarray) -> float:
     """The usual residual of a window, in 1 / metre; 0 where there is no window."""
     usable = residual[np.isfinite(residual)]
-    return float(np.median(usable)) if usable.size else 0.0
+    if not usable.size:
+        return 0.0
+    return float(np.median(usable))
 
 
 def _shift(planes: _Planes, residual: np.ndarray, rounding: np.ndarray, radius: int) -> None:
@@ -172,9 +175,9 @@ def _shift(planes: _Planes, residual: np.ndarray, rounding: np.ndarray, radius: 
     height, width = residual.shape
     padded = np.pad(residual, radius, constant_values=np.inf)  # outside the picture is no window
     shifts = list(product((0, radius, 2 * radius), repeat=2))
-    best = reduce(
-        np.minimum, (padded[down : down + height, right : right + width] for down, right in shifts)
-    )
+    best = residual
+    for down, right in shifts:
+        best = np.minimum(best, padded[down : down + height, right : right + width])
     row, column = np.nonzero(residual > np.maximum(SHIFT_GAIN * best, rounding))
     choice = np.argmin([padded[row + down, column + right] for down, right in shifts], axis=0)
     down, right = (np.array(shifts) - radius)[choice].T

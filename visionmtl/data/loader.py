@@ -1,5 +1,6 @@
-"""Data loaders whose samples depend on (seed, epoch, index) alone: not on workers, nor on where a
-run was resumed.
+"""Data loaders whose samples depend on (seed, epoch, index) alone.
+
+They depend neither on the number of workers nor on where a run was resumed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import signal
 from collections.abc import Iterator, Sequence, Sized
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import cv2
 import numpy as np
@@ -100,47 +102,59 @@ class EpochSampler(Sampler[list[Key]]):
 
     def __len__(self) -> int:
         if not self.train:
-            return sum(math.ceil(len(own) / self.batch_size) for own in self._shares())
-        return (
-            max(1, self.num_samples // (self.batch_size * self.processes))
-            if self.num_samples
-            else 0
-        )
+            return sum(math.ceil(len(part) / self.batch_size) for part in self._parts())
+        if self.num_samples == 0:
+            return 0
+        return max(1, self.num_samples // (self.batch_size * self.processes))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        return self._training() if self.train else islice(self._evaluation(), self.start, None)
+        if self.train:
+            return self._training()
+        return islice(self._evaluation(), self.start, None)
 
     def _training(self) -> Iterator[list[Key]]:
-        epoch, size = self.epoch, self.batch_size * self.processes
-        if isinstance(self.dataset, MixtureDataset):
-            order = self.dataset.draw(self.seed, epoch)
-        else:
-            generator = np.random.Generator(
-                np.random.PCG64(np.random.SeedSequence([self.seed, epoch]))
-            )
-            order = generator.permutation(self.num_samples)
+        epoch = self.epoch
+        order = self._order(epoch)
         times = _times_before(order)
+        size = self.batch_size * self.processes
         for first in range(self.start * size, len(self) * size, size):
             batch = np.arange(first, min(first + size, self.num_samples))
             own = np.array_split(batch, self.processes)[self.rank]
-            pairs = zip(order[own].tolist(), times[own].tolist(), strict=True)
-            yield [(epoch, index, repeat) if repeat else (epoch, index) for index, repeat in pairs]
+            keys = zip(order[own].tolist(), times[own].tolist(), strict=True)
+            yield [_key(epoch, index, repeat) for index, repeat in keys]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The samples of an epoch in their order, int64 (num_samples,)."""
+        if isinstance(self.dataset, MixtureDataset):
+            return self.dataset.draw(self.seed, epoch)
+        sequence = np.random.SeedSequence([self.seed, epoch])
+        return np.random.Generator(np.random.PCG64(sequence)).permutation(self.num_samples)
 
     def _evaluation(self) -> Iterator[list[Key]]:
-        for own in self._shares():
-            for first in range(0, len(own), self.batch_size):
-                yield [(self.epoch, index) for index in own[first : first + self.batch_size]]
+        for part in self._parts():
+            for first in range(0, len(part), self.batch_size):
+                yield [(self.epoch, index) for index in part[first : first + self.batch_size]]
 
-    def _shares(self) -> list[range]:
+    def _parts(self) -> list[range]:
         """What this process evaluates of each set."""
         mixture = mixture_of(self.dataset)
-        sizes = mixture.sizes if mixture else [self.num_samples]
-        stops = np.cumsum(sizes).tolist()
-        starts = [stop - size for stop, size in zip(stops, sizes, strict=True)]
-        return [
-            range(start + (self.rank - start) % self.processes, stop, self.processes)
-            for start, stop in zip(starts, stops, strict=True)
-        ]
+        sizes = [self.num_samples]
+        if mixture is not None:
+            sizes = mixture.sizes
+        parts = []
+        start = 0
+        for size in sizes:
+            first = start + (self.rank - start) % self.processes
+            parts.append(range(first, start + size, self.processes))
+            start += size
+        return parts
+
+
+def _key(epoch: int, index: int, repeat: int) -> Key:
+    """The key of a sample that has come ``repeat`` times before in the epoch."""
+    if repeat:
+        return epoch, index, repeat
+    return epoch, index
 
 
 def _times_before(order: np.ndarray) -> np.ndarray:
@@ -165,13 +179,12 @@ def make_loader(
     rank: int = 0,
     processes: int = 1,
 ) -> tuple[DataLoader[Batch], EpochSampler]:
-    """A loader of ``Batch`` for one of several processes, and the sampler that sets its epoch and
-    start.
-    """
+    """A loader for one of several processes, and the sampler that sets its epoch and start."""
     cv2.setNumThreads(0)  # OpenCV's thread pool does not survive a fork
     sampler = EpochSampler(dataset, batch_size, seed, train, rank, processes)
+    samples: Any = TransformedDataset(dataset, transform, seed)  # collate makes batches of them
     loader: DataLoader[Batch] = DataLoader(
-        TransformedDataset(dataset, transform, seed),  # type: ignore[arg-type]  # collate turns samples into a Batch
+        samples,
         batch_sampler=sampler,
         collate_fn=partial(collate, tasks=list(tasks)),
         num_workers=workers,
@@ -179,15 +192,14 @@ def make_loader(
         pin_memory=pin_memory,
         timeout=TIMEOUT if workers else 0,
         worker_init_fn=_init_worker if workers else None,
-        generator=torch.Generator(),  # of its own: starting an epoch must not draw from the model's random numbers
+        # Of its own: starting an epoch must not draw from the random numbers of the model.
+        generator=torch.Generator(),
     )
     return loader, sampler
 
 
 def close_loader(loader: DataLoader[Batch]) -> None:
-    """End the workers of a loader, which otherwise live as long as the loader; it may be iterated
-    again.
-    """
+    """End the workers of a loader; iterating it again starts new ones."""
     iterator = getattr(loader, "_iterator", None)
     if iterator is not None:
         iterator._shutdown_workers()  # torch has no public way

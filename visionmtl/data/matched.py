@@ -28,7 +28,8 @@ class MatchedDataset:
     def __init__(
         self, dataset: MultiTaskDataset, pairs: Sequence[tuple[TaskSpec, TaskSpec]]
     ) -> None:
-        self.dataset, self.pairs = dataset, list(pairs)
+        self.dataset = dataset
+        self.pairs = list(pairs)
         self.tasks = [wanted for _, wanted in pairs]
         self._own = {wanted.name: own.name for own, wanted in pairs}
         self._maps = {wanted.name: _class_map(own, wanted) for own, wanted in pairs}
@@ -41,11 +42,10 @@ class MatchedDataset:
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
-        targets = {
-            name: self._mapped(name, sample.targets[own])
-            for name, own in self._own.items()
-            if own in sample.targets
-        }
+        targets = {}
+        for name, own in self._own.items():
+            if own in sample.targets:
+                targets[name] = self._mapped(name, sample.targets[own])
         return replace(sample, targets=targets)
 
     def _mapped(self, name: str, target: Target) -> Target:
@@ -53,8 +53,11 @@ class MatchedDataset:
         if found is None:
             return target
         ids, num_classes = found
+        spoken_of = ids
+        if target.known is not None:
+            spoken_of = ids[target.known]
         known = np.zeros(num_classes, bool)
-        known[ids if target.known is None else ids[target.known]] = True
+        known[spoken_of] = True
         mask = None if known.all() else known
         if isinstance(target, BoxTarget):
             return BoxTarget(target.boxes, ids[target.labels], mask)
@@ -77,9 +80,8 @@ def _class_map(own: TaskSpec, wanted: TaskSpec) -> tuple[np.ndarray, int] | None
             f"task {wanted.name!r}: the classes differ; wanted are [{', '.join(wanted.classes)}], "
             f"the data has [{', '.join(own.classes)}]"
         )
-    return np.array(
-        [wanted.classes.index(name) for name in own.classes], dtype=np.int64
-    ), wanted.num_classes
+    ids = [wanted.classes.index(name) for name in own.classes]
+    return np.array(ids, dtype=np.int64), wanted.num_classes
 
 
 def match_model(
@@ -103,7 +105,9 @@ def match_model(
     common = [spec for spec in model_tasks if spec.name in own]
     listed = f"the model has {[spec.name for spec in model_tasks]}, the data {list(own)}"
     if names is not None:
-        if lacking := [name for name in names if name not in [spec.name for spec in common]]:
+        shared = {spec.name for spec in common}
+        lacking = [name for name in names if name not in shared]
+        if lacking:
             raise ValueError(f"--tasks: {lacking} cannot be evaluated; {listed}")
         common = [spec for spec in common if spec.name in names]
     if not common:
@@ -113,5 +117,6 @@ def match_model(
 
 def _measured(own: TaskSpec, wanted: TaskSpec) -> TaskSpec:
     """What is evaluated: the model's task, with the data set's options where the kind says so."""
-    same_kind = type(own.kind) is type(wanted.kind)
-    return own if same_kind and own.kind.measured_by_data else wanted
+    if type(own.kind) is type(wanted.kind) and own.kind.measured_by_data:
+        return own
+    return wanted

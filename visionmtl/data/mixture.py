@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from visionmtl.data.draw import drawn, quotas
 from visionmtl.data.matched import MatchedDataset
 from visionmtl.types import MultiTaskDataset, Sample, TaskSpec
 
@@ -56,23 +57,21 @@ class MixtureDataset:
             raise ValueError(f"data.temperature: must be at least 1, got {temperature}")
         united = _united(sets, heads)
         names = list(united) if tasks is None else list(tasks)
-        if unknown := [name for name in names if name not in united]:
+        unknown = [name for name in names if name not in united]
+        if unknown:
             raise ValueError(f"tasks: unknown tasks {unknown}; the mixture has {', '.join(united)}")
         self.names = list(sets)
         self.tasks = [united[name] for name in names]
-        self._sets = [
-            MatchedDataset(
-                dataset,
-                [(own, united[to]) for to, own in _renamed(name, dataset, heads) if to in names],
-            )
-            for name, dataset in sets.items()
-        ]
+        self._sets: list[MatchedDataset] = []
+        for name, dataset in sets.items():
+            renamed = _renamed(name, dataset, heads)
+            pairs = [(own, united[to]) for to, own in renamed if to in names]
+            if not pairs:
+                wanted = ", ".join(names)
+                raise ValueError(f"tasks: set {name!r} has none of {wanted}; leave it out")
+            self._sets.append(MatchedDataset(dataset, pairs))
         self.sizes = [len(dataset) for dataset in self._sets]
-        if idle := [
-            name for name, part in zip(self.names, self._sets, strict=True) if not part.tasks
-        ]:
-            raise ValueError(f"tasks: set {idle[0]!r} has none of {', '.join(names)}; leave it out")
-        self.quotas = _quotas(self.sizes, temperature)
+        self.quotas = quotas(self.sizes, temperature)
         self._starts: list[int] = np.cumsum([0, *self.sizes]).tolist()
 
     def __len__(self) -> int:
@@ -102,33 +101,24 @@ class MixtureDataset:
         A set is gone through in random order, and again in another, across epochs: no sample comes
         a second time before all others of its set have come once.
         """
-        origin = _generator(seed, 0, epoch).permutation(
-            np.repeat(np.arange(len(self.sizes)), self.quotas)
-        )
-        order = np.empty(len(self), np.int64)
-        for part, (start, size, quota) in enumerate(
-            zip(self._starts, self.sizes, self.quotas, strict=False)
-        ):
-            order[origin == part] = start + _endless(seed, part, size, epoch * quota, quota)
-        return order
+        return drawn(self.sizes, self.quotas, seed, epoch)
 
     def own_tasks(self) -> list[tuple[str, TaskSpec]]:
         """Set and task, where a set has other classes, or another range, than the task of the
         mixture.
         """
-        return [
-            (name, own)
-            for name, dataset in zip(self.names, self._sets, strict=True)
-            for own, united in dataset.pairs
-            if replace(own, name=united.name) != united
-        ]
+        differing = []
+        for name, dataset in zip(self.names, self._sets, strict=True):
+            for own, united in dataset.pairs:
+                if own.kind != united.kind:
+                    differing.append((name, own))
+        return differing
 
     def shares(self) -> str:
         """How much of an epoch comes from which set, in a line."""
-        parts = (
-            f"{quota} ({quota / len(self):.0%}) from the {size} of {name}"
-            for name, quota, size in zip(self.names, self.quotas, self.sizes, strict=True)
-        )
+        parts = []
+        for name, quota, size in zip(self.names, self.quotas, self.sizes, strict=True):
+            parts.append(f"{quota} ({quota / len(self):.0%}) from the {size} of {name}")
         return "samples of an epoch: " + ", ".join(parts)
 
 
@@ -148,14 +138,15 @@ def mixture_of(dataset: object) -> MixtureDataset | None:
     """
     while isinstance(dataset, MatchedDataset):
         dataset = dataset.dataset
-    return dataset if isinstance(dataset, MixtureDataset) else None
+    if isinstance(dataset, MixtureDataset):
+        return dataset
+    return None
 
 
 def _renamed(name: str, dataset: MultiTaskDataset, heads: str) -> list[tuple[str, TaskSpec]]:
     """Name in the mixture and own task, of every task of a set."""
-    return [
-        (spec.name if heads == "shared" else f"{name}_{spec.name}", spec) for spec in dataset.tasks
-    ]
+    prefix = "" if heads == "shared" else f"{name}_"
+    return [(prefix + spec.name, spec) for spec in dataset.tasks]
 
 
 def _united(sets: Mapping[str, MultiTaskDataset], heads: str) -> dict[str, TaskSpec]:
@@ -171,36 +162,11 @@ def _united(sets: Mapping[str, MultiTaskDataset], heads: str) -> dict[str, TaskS
             if type(before.kind) is not type(own.kind):
                 kinds = f"{own.kind.name} in set {name!r} and {before.kind.name} in another"
                 raise ValueError(
-                    f"data.sets: task {to!r} is {kinds}; choose tasks of each set, or heads: per_set"
+                    f"data.sets: task {to!r} is {kinds}; "
+                    "choose tasks of each set, or heads: per_set"
                 )
-            united[to] = replace(before, kind=before.kind.united(own.kind))
+            try:
+                united[to] = replace(before, kind=before.kind.united(own.kind))
+            except ValueError as error:
+                raise ValueError(f"task {to!r}: {error}") from None
     return united
-
-
-def _quotas(sizes: Sequence[int], temperature: float) -> list[int]:
-    """Whole numbers that add up to that of all samples, by largest remainder.
-
-    The smallest set never gets less than its size, as T >= 1, so no quota is 0.
-    """
-    weights = np.array(sizes, float) ** (1 / temperature)
-    exact = weights / weights.sum() * sum(sizes)
-    quotas = np.floor(exact + 1e-6).astype(int)  # 3 samples of 10 must not become 2.9999999
-    missing = sum(sizes) - int(quotas.sum())
-    quotas[np.argsort(quotas - exact, kind="stable")[:missing]] += 1
-    return [int(quota) for quota in quotas]
-
-
-def _endless(seed: int, part: int, size: int, first: int, count: int) -> np.ndarray:
-    """Entries first .. first + count of endless permutations of 0 .. size - 1, one after
-    another.
-    """
-    rounds = range(first // size, (first + count - 1) // size + 1)
-    orders = np.concatenate(
-        [_generator(seed, 1 + part, number).permutation(size) for number in rounds]
-    )
-    begin = first - rounds[0] * size
-    return orders[begin : begin + count]
-
-
-def _generator(*key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))

@@ -6,10 +6,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
+from visionmtl.data.base import image_file_of
 from visionmtl.types import MultiTaskDataset, Sample
 
 _SPLIT = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?")
@@ -31,8 +33,10 @@ class Subset:
         indices: np.ndarray,
         kept: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        self.dataset, self.tasks = dataset, dataset.tasks
-        self._indices, self._kept = indices, dict(kept or {})
+        self.dataset = dataset
+        self.tasks = dataset.tasks
+        self._indices = indices
+        self._kept = dict(kept or {})
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -44,12 +48,17 @@ class Subset:
     def sample_id(self, index: int) -> str:
         return self.dataset.sample_id(self.position(index))
 
+    def image_file(self, index: int) -> Path | None:
+        """The file of a sample's image, where it has one of its own."""
+        return image_file_of(self.dataset, self.position(index))
+
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[self.position(index)]
-        dropped = [task for task, kept in self._kept.items() if not kept[index]]
-        return replace(
-            sample, targets={k: v for k, v in sample.targets.items() if k not in dropped}
-        )
+        targets = dict(sample.targets)
+        for task, kept in self._kept.items():
+            if not kept[index]:
+                targets.pop(task, None)
+        return replace(sample, targets=targets)
 
 
 def parse_split(text: str) -> tuple[str, str | None, str | None]:
@@ -80,7 +89,8 @@ def cut_split(dataset: MultiTaskDataset, text: str) -> MultiTaskDataset:
     _, start, stop = parse_split(text)
     if start is None and stop is None:
         return dataset
-    first, last = _position(start or "0", len(dataset)), _position(stop or "100%", len(dataset))
+    first = _position(start or "0", len(dataset))
+    last = _position(stop or "100%", len(dataset))
     if first >= last:
         raise ValueError(f"split {text!r}: no sample of {len(dataset)} lies in it")
     return Subset(dataset, np.arange(first, last))
@@ -88,48 +98,51 @@ def cut_split(dataset: MultiTaskDataset, text: str) -> MultiTaskDataset:
 
 def keep_labels(
     dataset: MultiTaskDataset,
-    shares: Mapping[str, float],
+    fractions: Mapping[str, float],
     seed: int,
     used: Sequence[str] | None = None,
 ) -> MultiTaskDataset:
-    """A data set with a share of the labels of some tasks; samples that lose the labels of every
+    """A data set with a fraction of the labels of some tasks; samples that lose the labels of every
     task are left out.
 
-    Which samples keep a label depends on seed, task and the number of samples alone. A larger share
-    keeps the same labels and more.
+    Which samples keep a label depends on seed, task and the number of samples alone. A larger
+    fraction keeps the same labels and more.
 
     Args:
         dataset: the whole.
-        shares: task -> share of its samples in 0..1, rounded up to whole samples.
+        fractions: task -> fraction of its samples in 0..1, rounded up to whole samples.
         seed: of the choice.
         used: names of the tasks that are trained, of which a sample must have a label; None for
             all.
 
     Raises:
-        ValueError: an unknown task, a share outside 0..1, or nothing is left.
+        ValueError: an unknown task, a fraction outside 0..1, or nothing is left.
     """
     names = [spec.name for spec in dataset.tasks]
     kept: dict[str, np.ndarray] = {}
-    for task, share in shares.items():
+    for task, fraction in fractions.items():
         if task not in names:
-            raise ValueError(
-                f"labels: unknown task {task!r}; tasks of this data set: {', '.join(names)}"
-            )
-        if not 0 <= share <= 1:
-            raise ValueError(f"labels.{task}: must be a share in 0..1, got {share}")
-        rng = np.random.Generator(
-            np.random.PCG64(np.random.SeedSequence([seed, crc32(task.encode())]))
-        )
-        rank = rng.permutation(len(dataset))
-        kept[task] = rank < math.ceil(share * len(dataset) - 1e-9)
+            known = f"tasks of this data set: {', '.join(names)}"
+            raise ValueError(f"labels: unknown task {task!r}; {known}")
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"labels.{task}: must be a fraction in 0..1, got {fraction}")
+        kept[task] = _choice(seed, task, fraction, len(dataset))
     if not kept:
         return dataset
-    left, used = np.arange(len(dataset)), [name for name in names if used is None or name in used]
-    if used and set(used) <= set(kept):
-        left = np.flatnonzero(np.any([kept[task] for task in used], axis=0))
+    trained = [name for name in names if used is None or name in used]
+    left = np.arange(len(dataset))
+    if trained and set(trained) <= set(kept):
+        left = np.flatnonzero(np.any([kept[task] for task in trained], axis=0))
     if not len(left):
-        raise ValueError(f"labels: no label is left of {', '.join(used)}")
+        raise ValueError(f"labels: no label is left of {', '.join(trained)}")
     return Subset(dataset, left, {task: mask[left] for task, mask in kept.items()})
+
+
+def _choice(seed: int, task: str, fraction: float, length: int) -> np.ndarray:
+    """Which of the samples keep a label, bool (length,)."""
+    sequence = np.random.SeedSequence([seed, crc32(task.encode())])
+    rank = np.random.Generator(np.random.PCG64(sequence)).permutation(length)
+    return rank < math.ceil(fraction * length - 1e-9)
 
 
 def _position(text: str, length: int) -> int:

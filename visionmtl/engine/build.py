@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from visionmtl._yaml import shown
-from visionmtl.balancing import BALANCERS, GradientBalancer, Sum
+from visionmtl.balancing import BALANCERS, Sum
 from visionmtl.balancing.backward import Balance
-from visionmtl.config.schema import (
-    BalancingConfig,
-    Config,
-    ConstantWeightingConfig,
-    CrossStitchConfig,
-    IndependentSharingConfig,
-    NDDRConfig,
-)
+from visionmtl.config.schema import BalancingConfig, Config
 from visionmtl.engine.distributed import World
-from visionmtl.engine.finite import FiniteCheck
 from visionmtl.engine.optim import parameter_groups
-from visionmtl.engine.step import StepParts
-from visionmtl.losses import Criterion, build_loss
+from visionmtl.losses import Criterion, TaskLoss, build_loss
 from visionmtl.models.factory import create_model
 from visionmtl.models.multitask import MultiTaskModel
-from visionmtl.models.sharing.penalty import soft_sharing_penalty
 from visionmtl.types import TaskSpec
-from visionmtl.weighting import WEIGHTINGS, ConstantWeighting, LossWeighting
-
-M = TypeVar("M")
-_TYPES: dict[type, str] = {
-    bool: "true or false",
-    int: "an integer",
-    float: "a number",
-    str: "a string",
-}
+from visionmtl.weighting import WEIGHTINGS, LossWeighting
 
 
 def build_model(config: Config, tasks: Sequence[TaskSpec]) -> MultiTaskModel:
     """The network, initialised from the config's seed; ``init_from`` is the trainer's business."""
     model = config.model
-    options = model.sharing.model_dump(exclude={"type", "lr_scale", "penalty", "penalty_weight"})
+    heads = {task: head.plain() for task, head in model.heads.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return create_model(
@@ -52,9 +31,9 @@ def build_model(config: Config, tasks: Sequence[TaskSpec]) -> MultiTaskModel:
             model.sharing.type,
             model.decoder.type,
             model.backbone.pretrained,
-            sharing_options=options,
-            decoder_options={"channels": model.decoder.channels},
-            heads=model.heads,
+            sharing_options=model.sharing.options,
+            decoder_options=model.decoder.options,
+            heads=heads,
             input_size=model.input_size,
         )
 
@@ -63,49 +42,39 @@ def build_parameter_groups(
     config: Config, model: MultiTaskModel, weighting: LossWeighting
 ) -> list[dict[str, Any]]:
     """The optimiser's parameter groups."""
-    options, sharing = config.optimizer, config.model.sharing
+    options = config.optimizer
     _check_tasks("optimizer.task_weight_decay", options.task_weight_decay, model.tasks)
     return parameter_groups(
         model,
         options.weight_decay,
         options.backbone_lr_scale,
         weighting,
-        unit_lr_scale=sharing.lr_scale
-        if isinstance(sharing, CrossStitchConfig | NDDRConfig)
-        else 1.0,
+        unit_lr_scale=model.sharing.lr_scale,
         task_weight_decay=options.task_weight_decay,
     )
-
-
-def build_penalty(config: Config, model: MultiTaskModel) -> Callable[[], Tensor] | None:
-    """The soft sharing term of the loss, where the config asks for one."""
-    sharing = config.model.sharing
-    if not isinstance(sharing, IndependentSharingConfig) or sharing.penalty is None:
-        return None
-    if len(model.tasks) < 2:
-        raise ValueError(
-            f"model.sharing.penalty: needs at least two tasks, the run has {list(model.heads)}"
-        )
-    kind, weight = sharing.penalty, sharing.penalty_weight
-    return lambda: weight * soft_sharing_penalty(kind, model.sharing)
 
 
 def build_criterion(config: Config, tasks: Sequence[TaskSpec]) -> Criterion:
     """One loss per task; ``losses`` may leave tasks to their default loss."""
     _check_tasks("losses", config.losses, tasks)
-    return Criterion(
-        {spec.name: build_loss(spec, **config.losses.get(spec.name, {})) for spec in tasks}
-    )
+    losses: dict[str, TaskLoss] = {}
+    for spec in tasks:
+        section = config.losses.get(spec.name)
+        if section is None:
+            losses[spec.name] = build_loss(spec)
+        else:
+            losses[spec.name] = build_loss(spec, section.type, **section.options)
+    return Criterion(losses)
 
 
 def build_weighting(config: Config, tasks: Sequence[TaskSpec]) -> LossWeighting:
-    """The loss weighting; tasks that ``weighting.weights`` does not name have weight 1."""
+    """The loss weighting."""
     section = config.weighting
-    if isinstance(section, ConstantWeightingConfig):
-        _check_tasks("weighting.weights", section.weights, tasks)
-        names = [spec.name for spec in tasks]
-        return build_method("weighting", ConstantWeighting, [names], {"weights": section.weights})
-    return build_method("weighting", WEIGHTINGS[section.type], [len(tasks)], section.options)
+    given = {"tasks": [spec.name for spec in tasks], "num_tasks": len(tasks)}
+    try:
+        return WEIGHTINGS.make(section.type, given, section.options)
+    except ValueError as error:
+        raise ValueError(f"weighting.{error}") from error
 
 
 def build_balance(
@@ -117,100 +86,34 @@ def build_balance(
     single task.
 
     Raises:
-        ValueError: unknown options, a weighting that cannot be combined, or a sharing scheme that
-            does not fit.
+        ValueError: a weighting that cannot be combined, or a sharing scheme that does not fit.
     """
-    section = config.balancing or (
-        BalancingConfig.model_validate({"type": "sum"}) if weighting.needs_gramian else None
-    )
+    section = config.balancing
+    needed_by = ""
     if section is None:
-        return None
-    classes: dict[str, type[GradientBalancer]] = dict(BALANCERS)
-    balancer = build_method("balancing", classes[section.type], [], section.options)
+        if not weighting.needs_gramian:
+            return None
+        section = BalancingConfig.model_validate({"type": BALANCERS.name_of(Sum)})
+        needed_by = f"weighting {config.weighting.type}: "
+    try:
+        balancer = BALANCERS.make(section.type, {}, section.options)
+    except ValueError as error:
+        raise ValueError(f"balancing: {error}") from error
     if not weighting.combines and not isinstance(balancer, Sum):
         raise ValueError(
-            f"weighting {config.weighting.type} learns from steps that follow its own weights; it cannot be combined "
-            f"with balancing {section.type}, only with sum or none"
+            f"weighting {config.weighting.type} learns from steps that follow its own weights; "
+            f"it cannot be combined with balancing {section.type}, only with sum or none"
         )
     if len(model.tasks) == 1:
         return None
     try:
         return Balance(balancer, model, section.scope, section.every, world.sum_)
     except ValueError as error:
-        needed_by = "" if config.balancing else f"weighting {config.weighting.type}: "
         raise ValueError(f"{needed_by}{error}") from error
-
-
-def build_parts(
-    config: Config, model: MultiTaskModel, device: torch.device, world: World
-) -> StepParts:
-    """What the steps of a run need, around the network, which is on the device."""
-    options, names = config.trainer, [spec.name for spec in model.tasks]
-    weighting = build_weighting(config, model.tasks).to(device)
-    balance = build_balance(config, model, weighting, world)
-    network: nn.Module = model
-    if balance is None:  # which sums over the processes by itself
-        network = world.parallel(model, find_unused=_has_unreached(model))
-    wrap: Callable[[Any], Any] = torch.compile if options.compile else lambda function: function
-    return StepParts(
-        model=model,
-        forward=wrap(network),
-        # A compiled graph goes backward once only, and the trunk's has to do so for every task in
-        # the other scope.
-        features=wrap(model.features)
-        if balance is None or balance.scope == "features"
-        else model.features,
-        predict=wrap(model.predict),
-        criterion=build_criterion(config, model.tasks).to(device),
-        weighting=weighting,
-        balance=balance,
-        finite=FiniteCheck(
-            names, device, immediate=options.nonfinite == "skip", gather=world.gather
-        ),
-        device=device,
-        world=world,
-        bf16=options.precision == "bf16",
-        seed=config.seed,
-    )
-
-
-def _has_unreached(model: MultiTaskModel) -> bool:
-    """Whether some trainable parameter acts on no loss."""
-    reached = {id(p) for spec in model.tasks for p in model.sharing.parameters_reaching(spec.name)}
-    reached |= {id(p) for p in model.heads.parameters()}
-    return any(p.requires_grad and id(p) not in reached for p in model.parameters())
-
-
-def build_method(
-    key: str, method: Callable[..., M], given: Sequence[Any], options: Mapping[str, Any]
-) -> M:
-    """A method with the options of its config section ``key``."""
-    parameters = inspect.signature(method).parameters.values()
-    known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
-    unknown = sorted(set(options) - set(known))
-    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        raise ValueError(f"{key}: unknown options {unknown}; known: {list(known)}")
-    if missing := [
-        name for name, p in known.items() if p.default is p.empty and name not in options
-    ]:
-        raise ValueError(f"{key}: missing options {missing}")
-    for name in sorted(set(options) & set(known)):
-        _check_type(f"{key}.{name}", options[name], type(known[name].default))
-    try:
-        return method(*given, **options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{key}: {error}") from error
-
-
-def _check_type(key: str, value: Any, kind: type) -> None:
-    """A value is of the type of the option's default, if that says anything; an integer is a number
-    too.
-    """
-    if kind in _TYPES and type(value) is not kind and not (kind is float and type(value) is int):
-        raise ValueError(f"{key}: must be {_TYPES[kind]}, got {shown(value)}")
 
 
 def _check_tasks(key: str, named: Any, tasks: Sequence[TaskSpec]) -> None:
     known = [spec.name for spec in tasks]
-    if unknown := sorted(set(named) - set(known)):
+    unknown = sorted(set(named) - set(known))
+    if unknown:
         raise ValueError(f"{key}: unknown tasks {unknown}; the run has {known}")

@@ -9,21 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from visionmtl.config.data import FolderSource, MixtureData, RoomsSource, Source, TransformsConfig
+from visionmtl.config.data import DataConfig, MixtureData, SetConfig, TransformsConfig, sources
 from visionmtl.config.load import load_config
 from visionmtl.config.schema import Config
+from visionmtl.data.base import DATASETS, identify, title_of
 from visionmtl.data.cache import CachedDataset
-from visionmtl.data.folder import FolderDataset, list_splits
+from visionmtl.data.folder import list_splits
 from visionmtl.data.matched import match_model
 from visionmtl.data.mixture import MixtureDataset, MixtureTransform
-from visionmtl.data.rooms.dataset import RoomsDataset
-from visionmtl.data.sets import PACKINGS, identify, title_of
+from visionmtl.data.sets.base import PackedDataset
 from visionmtl.data.subset import cut_split, keep_labels, parse_split
+from visionmtl.data.transforms.base import AUGMENTATIONS
 from visionmtl.data.transforms.joint import JointTransform, Transform, build_transform
-from visionmtl.engine.build import build_method
+from visionmtl.data.transforms.view import Zoom
 from visionmtl.types import MultiTaskDataset, TaskSpec
 
 SplitRole = Literal["train", "val"]
+ROLES: tuple[SplitRole, ...] = ("train", "val")
 
 
 def build_dataset(config: Config, split: SplitRole) -> MultiTaskDataset:
@@ -31,15 +33,15 @@ def build_dataset(config: Config, split: SplitRole) -> MultiTaskDataset:
     data = config.data
     if not isinstance(data, MixtureData):
         return _open(data, split, config.tasks, config.seed, "data")
-    sets = {}
+    sets: dict[str, MultiTaskDataset] = {}
     for i, part in enumerate(data.sets):
-        prefix = f"{part.name}_" if data.heads == "per_set" else ""
-        used = config.tasks and [
-            name.removeprefix(prefix) for name in config.tasks if name.startswith(prefix)
-        ]
+        prefix = ""
+        if data.heads == "per_set":
+            prefix = f"{part.name}_"
+        used = _own_names(config.tasks, prefix)
         sets[part.name] = _open(part, split, part.tasks, config.seed, f"data.sets.{i}", used)
-    temperature = {"size": 1.0, "even": math.inf, "temperature": data.temperature}[data.sampling]
-    return MixtureDataset(sets, data.heads, config.tasks, temperature)
+    temperatures = {"size": 1.0, "even": math.inf, "temperature": data.temperature}
+    return MixtureDataset(sets, data.heads, config.tasks, temperatures[data.sampling])
 
 
 def build_splits(config: Config) -> tuple[MultiTaskDataset, MultiTaskDataset]:
@@ -51,41 +53,42 @@ def build_splits(config: Config) -> tuple[MultiTaskDataset, MultiTaskDataset]:
     Raises:
         ValueError: also where a loss would spread to classes that a set of a mixture does not have.
     """
-    train, val = build_dataset(config, "train"), build_dataset(config, "val")
-    for name, own in train.own_tasks() if isinstance(train, MixtureDataset) else []:
-        if own.classes and config.losses.get(own.name, {}).get("label_smoothing"):
-            lacking = f"set {name!r} lacks classes of the task, to which it would spread"
-            raise ValueError(f"losses.{own.name}.label_smoothing: must be 0, {lacking}")
-    return train, val if val.tasks == train.tasks else match_model(val, train.tasks)
+    train = build_dataset(config, "train")
+    val = build_dataset(config, "val")
+    if isinstance(train, MixtureDataset):
+        _check_smoothing(config, train)
+    if val.tasks != train.tasks:
+        val = match_model(val, train.tasks)
+    return train, val
 
 
 def repeated_samples(config: Config, train: MultiTaskDataset, val: MultiTaskDataset) -> int:
     """How many samples of ``val`` are trained on too, because both are parts of one split, and the
     parts overlap.
     """
-    data = config.data
-    parts = (
-        {f"{part.name}/": part for part in data.sets}
-        if isinstance(data, MixtureData)
-        else {"": data}
-    )
-    shared = tuple(  # the set is the first part of an id
-        name
-        for name, part in parts.items()
-        if not isinstance(part, RoomsSource)
-        and parse_split(part.train)[0] == parse_split(part.val)[0]
-    )
-    trained = {train.sample_id(i) for i in range(len(train))} if shared else set()
+    shared: list[str] = []  # the set is the first part of an id
+    for part in sources(config.data):
+        prefix = ""
+        if isinstance(part, SetConfig):
+            prefix = f"{part.name}/"
+        if isinstance(part.train, str) and parse_split(part.train)[0] == parse_split(part.val)[0]:
+            shared.append(prefix)
+    if not shared:
+        return 0
+    trained = {train.sample_id(i) for i in range(len(train))}
     names = (val.sample_id(i) for i in range(len(val)))
-    return sum(name.startswith(shared) and name in trained for name in names)
+    return sum(name.startswith(tuple(shared)) and name in trained for name in names)
 
 
 def data_notes(config: Config, train: MultiTaskDataset, val: MultiTaskDataset) -> list[str]:
     """What deserves a look before training: what an epoch of a mixture draws, samples that both
     splits have.
     """
-    notes = [train.shares()] if isinstance(train, MixtureDataset) else []
-    if repeated := repeated_samples(config, train, val):
+    notes: list[str] = []
+    if isinstance(train, MixtureDataset):
+        notes.append(train.shares())
+    repeated = repeated_samples(config, train, val)
+    if repeated:
         overlap = f"{repeated} of {len(val)} validation samples are trained on too"
         notes.append(f"data.train and data.val overlap: {overlap}")
     return notes
@@ -94,15 +97,14 @@ def data_notes(config: Config, train: MultiTaskDataset, val: MultiTaskDataset) -
 def build_transforms(config: Config, tasks: Sequence[TaskSpec]) -> dict[str, Transform]:
     """The joint transforms of both splits."""
     data = config.data
-    splits: tuple[SplitRole, ...] = ("train", "val")
-    if not isinstance(data, MixtureData):
-        return {split: _transform(data.transforms, split, tasks) for split in splits}
-    return {
-        split: MixtureTransform(
-            {part.name: _transform(part.transforms, split, tasks) for part in data.sets}
-        )
-        for split in splits
-    }
+    transforms: dict[str, Transform] = {}
+    for split in ROLES:
+        if isinstance(data, MixtureData):
+            of_sets = {part.name: _transform(part.transforms, split, tasks) for part in data.sets}
+            transforms[split] = MixtureTransform(of_sets)
+        else:
+            transforms[split] = _transform(data.transforms, split, tasks)
+    return transforms
 
 
 def open_folder(root: Path | str, split: str) -> MultiTaskDataset:
@@ -113,16 +115,15 @@ def open_folder(root: Path | str, split: str) -> MultiTaskDataset:
     """
     found = identify(root)
     if found is None:
-        raise ValueError(
-            f"{root}: no data set: no dataset.yaml, and none of the packings {', '.join(PACKINGS)}"
-        )
+        packings = [name for name, cls in DATASETS.items() if issubclass(cls, PackedDataset)]
+        listed = ", ".join(packings)
+        raise ValueError(f"{root}: no data set: no dataset.yaml, and none of the packings {listed}")
     try:
         name = parse_split(split)[0]
     except ValueError as error:
         raise ValueError(f"split {split!r}: {error}") from error
-    return cut_split(
-        FolderDataset(root, name) if found == "folder" else PACKINGS[found](root, name), split
-    )
+    dataset = DATASETS.make(found, {"root": root, "split": name, "tasks": None}, {})
+    return cut_split(dataset, split)
 
 
 def open_source(source: str) -> dict[str, MultiTaskDataset]:
@@ -133,12 +134,15 @@ def open_source(source: str) -> dict[str, MultiTaskDataset]:
     """
     if not Path(source).is_dir():
         config = load_config(source)
-        return {"train": build_dataset(config, "train"), "val": build_dataset(config, "val")}
+        return {split: build_dataset(config, split) for split in ROLES}
     found = identify(source)
-    splits = list_splits(source) if found in (None, "folder") else PACKINGS[found].splits
+    splits: Sequence[str] = getattr(DATASETS.get(found or ""), "splits", ())
+    if not splits:
+        splits = list_splits(source)
     if not splits:
         raise ValueError(
-            f"{source}: no data set, no folder in it has a folder rgb, and it looks like no known packing"
+            f"{source}: no data set, no folder in it has a folder rgb, and it looks like no known "
+            "packing"
         )
     return {split: open_folder(source, split) for split in splits}
 
@@ -157,7 +161,7 @@ def fingerprint(dataset: MultiTaskDataset) -> str:
 
 
 def _open(
-    source: Source,
+    source: DataConfig,
     split: SplitRole,
     tasks: Sequence[str] | None,
     seed: int,
@@ -167,33 +171,61 @@ def _open(
     """One set, or a part of it, with the labels that the config leaves it; ``used`` as in
     ``keep_labels``.
     """
-    if isinstance(source, RoomsSource):
-        part = source.train if split == "train" else source.val
-        return RoomsDataset(part.samples, source.size, part.seed, tasks, part.drop_labels)
-    text = source.train if split == "train" else source.val
-    name = parse_split(text)[0]
-    dataset: MultiTaskDataset
-    if isinstance(source, FolderSource):
-        if (found := identify(source.root)) not in (None, "folder"):
-            what = f"no dataset.yaml; it looks like {title_of(found)}: use type {found}"
-            raise ValueError(f"{key}: {source.root}: {what}")
-        dataset = FolderDataset(source.root, name, tasks, derive_normals=source.derive_normals)
-        if source.cache is not None:
-            dataset = CachedDataset(dataset, Path(source.cache))
-    else:
-        dataset = build_method(
-            key, PACKINGS[source.type], [source.root, name, tasks], source.options
-        )
+    part = getattr(source, split)
+    by_name = isinstance(part, str)
+    name = part
+    if by_name:
+        name = parse_split(part)[0]
     try:
-        dataset = cut_split(dataset, text)
-        return keep_labels(dataset, source.labels, seed, used) if split == "train" else dataset
+        _check_packing(source)
+        given = {"root": source.root, "split": name, "tasks": tasks}
+        dataset = DATASETS.make(source.type, given, source.options)
+        if source.cache is not None:
+            stamped: Any = dataset  # it has ``stamp``, or a config could not ask for the cache
+            dataset = CachedDataset(stamped, Path(source.cache))
+        if by_name:
+            dataset = cut_split(dataset, part)
+        if by_name and split == "train":
+            dataset = keep_labels(dataset, source.labels, seed, used)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
+    return dataset
+
+
+def _check_packing(source: DataConfig) -> None:
+    """Say so where the folder is a data set of another type."""
+    matches = getattr(DATASETS[source.type], "matches", None)
+    if matches is None or source.root is None or matches(Path(source.root)):
+        return
+    found = identify(source.root)
+    if found is not None:
+        looks = f"it looks like {title_of(found)}: use type {found}"
+        raise ValueError(f"{source.root}: not {title_of(source.type)}; {looks}")
+
+
+def _check_smoothing(config: Config, train: MixtureDataset) -> None:
+    """Label smoothing would spread to classes that a set of a mixture does not have."""
+    for name, own in train.own_tasks():
+        loss = config.losses.get(own.name)
+        if own.classes and loss is not None and loss.options.get("label_smoothing"):
+            lacking = f"set {name!r} lacks classes of the task, to which it would spread"
+            raise ValueError(f"losses.{own.name}.label_smoothing: must be 0, {lacking}")
+
+
+def _own_names(tasks: Sequence[str] | None, prefix: str) -> list[str] | None:
+    """The tasks of a run that are of a set, by the set's own names."""
+    if tasks is None:
+        return None
+    return [name.removeprefix(prefix) for name in tasks if name.startswith(prefix)]
 
 
 def _transform(
-    steps: TransformsConfig, split: SplitRole, tasks: Sequence[TaskSpec]
+    section: TransformsConfig, split: SplitRole, tasks: Sequence[TaskSpec]
 ) -> JointTransform:
-    return build_transform(
-        tasks, getattr(steps, split), steps.zoom if split == "train" else "focal"
-    )
+    chosen = section.train
+    zoom: Zoom = section.zoom
+    if split == "val":
+        chosen = section.val
+        zoom = "focal"
+    augmentations = [AUGMENTATIONS.make(step.type, {}, step.options) for step in chosen]
+    return build_transform(tasks, augmentations, zoom)

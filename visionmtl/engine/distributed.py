@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -26,8 +27,11 @@ class World:
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
-        self._host: Any = dist.new_group(backend="gloo") if size > 1 else None
+        self.rank = rank
+        self.size = size
+        self._host: Any = None
+        if size > 1:
+            self._host = dist.new_group(backend="gloo")
 
     @property
     def is_main(self) -> bool:
@@ -43,9 +47,8 @@ class World:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
-        for tensor, part in zip(
-            tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True
-        ):
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view(tensor.shape))
 
     def sum_host(self, values: Sequence[int]) -> list[int]:
@@ -55,6 +58,11 @@ class World:
         sums = torch.tensor(values)
         dist.all_reduce(sums, group=self._host)
         return [int(value) for value in sums.tolist()]
+
+    def sum_table(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Sums of rows of integers over the processes, in one message."""
+        sums = iter(self.sum_host([value for row in rows for value in row]))
+        return [list(islice(sums, len(row))) for row in rows]
 
     def gather(self, value: T) -> list[T]:
         """The plain value of every process, in their order."""
@@ -90,12 +98,10 @@ class World:
             tensor.copy_(value)
 
     def parallel(self, model: nn.Module, find_unused: bool) -> nn.Module:
-        """The network in ``DistributedDataParallel``, which averages the gradients; alone, the
-        network itself.
-        """
+        """The network in ``DistributedDataParallel``; alone, the network itself."""
         if self.size == 1:
             return model
-        # Batch norm keeps its own running statistics in each process; those of the main one are
+        # Batch norm has its own running statistics in each process; those of the main one are
         # evaluated and saved.
         return nn.parallel.DistributedDataParallel(
             model, broadcast_buffers=False, find_unused_parameters=find_unused
@@ -109,21 +115,22 @@ def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     Raises:
         ValueError: more processes than CUDA devices, or several on a device that can have but one.
     """
-    rank, size, local_rank = (
-        int(os.environ.get(k, d)) for k, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-    )
+    rank = int(os.environ.get("RANK", 0))
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if size == 1:
         yield World(), device
         return
     if device.type == "cuda":
-        if local_rank >= torch.cuda.device_count():
-            raise ValueError(
-                f"more processes than CUDA devices ({torch.cuda.device_count()}) on this machine"
-            )
+        count = torch.cuda.device_count()
+        if local_rank >= count:
+            raise ValueError(f"more processes than CUDA devices ({count}) on this machine")
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     elif device.type != "cpu":
         raise ValueError(f"several processes work on CUDA devices or the CPU, not on {device.type}")
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend)
     yield World(rank, size), device
-    dist.destroy_process_group()  # not after an error: processes that still wait for this one would hold it up
+    # Not after an error: processes that still wait for this one would hold it up.
+    dist.destroy_process_group()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import datetime
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +53,25 @@ def command() -> str:
     """The command line of this process, ready for a shell, with the interpreter as plain
     ``python``.
     """
+    words = ["python", *sys.argv]
     script = Path(sys.argv[0])
+    module = _module()
     if script.name == "visionmtl":
         words = [script.name, *sys.argv[1:]]
-    elif (
-        script.name == "cli.py" and "-m" in sys.orig_argv
-    ):  # argv[0] is the path of the module then
-        words = ["python", "-m", "visionmtl.cli.main", *sys.argv[1:]]
-    else:
-        words = ["python", *sys.argv]
+    elif module is not None:  # argv[0] is the path of the module then
+        words = ["python", "-m", module, *sys.argv[1:]]
     processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
     if processes != "1" and words[0] == "python":
         words = ["torchrun", "--nproc-per-node", processes, *words[1:]]
     return shlex.join(words)
+
+
+def _module() -> str | None:
+    """The module of this package that was started by ``python -m``."""
+    for option, module in pairwise(sys.orig_argv):
+        if option == "-m" and module.partition(".")[0] == "visionmtl":
+            return module
+    return None
 
 
 def _cpu_name() -> str:

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from visionmtl.data.mixture import mixture_of
 from visionmtl.metrics.multitask import MultiTaskMetrics
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.prediction.infer import Size, evaluation_mode, infer
-from visionmtl.types import Batch, Detections, MultiTaskDataset, TaskSpec
-
-PICTURE_SCORE = 0.5
-"""Detections below this score are left out of pictures."""
+from visionmtl.types import Batch, Detections, TaskSpec
 
 
 def evaluate(
@@ -48,92 +43,36 @@ def evaluate(
     Returns:
         The results, or None where ``should_stop`` ended the evaluation early.
     """
-    where = (
-        torch.device("cpu") if device.type == "mps" else device
-    )  # MPS lacks the float64 that the sums need
+    where = device
+    if device.type == "mps":  # it lacks the float64 that the sums need
+        where = torch.device("cpu")
     metrics = MultiTaskMetrics(tasks or model.tasks).to(where)
-    names = [spec.name for spec in tasks] if tasks else None
+    names = None
+    if tasks:
+        names = [spec.name for spec in tasks]
     stopped = False
     with evaluation_mode(model):
         for batch in batches:
             moved = batch.to(device)
-            predictions = {
-                k: _to(v, where) for k, v in infer(model, moved.images, size, tasks=names).items()
-            }
+            predictions: dict[str, Any] = {}
+            for task, prediction in infer(model, moved.images, size, tasks=names).items():
+                predictions[task] = _to(prediction, where)
             metrics.update(predictions, moved.to(where).targets)
             if on_batch is not None:
                 on_batch(batch, predictions)
             stopped = should_stop()
             if stopped:
                 break
-    return None if agree(stopped) else metrics.compute()
+    if agree(stopped):
+        return None
+    return metrics.compute()
 
 
 def _to(prediction: Tensor | list[Detections], device: torch.device) -> Tensor | list[Detections]:
     if isinstance(prediction, Tensor):
         return prediction.to(device)
-    return [
-        Detections(d.boxes.to(device), d.scores.to(device), d.labels.to(device)) for d in prediction
-    ]
-
-
-def _confident(prediction: Tensor | Detections) -> Tensor | Detections:
-    """Without the many boxes that average precision needs and a picture does not."""
-    if isinstance(prediction, Tensor):
-        return prediction
-    keep = prediction.scores >= PICTURE_SCORE
-    return Detections(prediction.boxes[keep], prediction.scores[keep], prediction.labels[keep])
-
-
-class PictureCollector:
-    """Draws the first samples of an evaluation: image, then truth and prediction of every task.
-
-    Args:
-        model: whose tasks are drawn.
-        count: how many samples.
-        dataset: what is evaluated; of a mixture each set has its share of the samples.
-    """
-
-    def __init__(
-        self, model: MultiTaskModel, count: int, dataset: MultiTaskDataset | None = None
-    ) -> None:
-        self.tasks = model.tasks
-        self.rows: list[list[np.ndarray]] = []
-        mixture = mixture_of(dataset)
-        sets = mixture.names if mixture else [""]
-        self._left = {name: len(range(i, count, len(sets))) for i, name in enumerate(sets)}
-
-    def __call__(self, batch: Batch, predictions: dict[str, Any]) -> None:
-        for i, sample_id in enumerate(batch.sample_ids):
-            part = sample_id.partition("/")[0] if len(self._left) > 1 else next(iter(self._left))
-            if not self._left[part]:
-                continue
-            self._left[part] -= 1
-            image = batch.images[i].permute(1, 2, 0).cpu().numpy()
-            row = [image]
-            for spec in self.tasks:
-                target, scale = (
-                    batch.sample_target(spec, i),
-                    spec.kind.max_value,
-                )
-                result = spec.kind.result
-                blank = np.full_like(image, 230)
-                row.append(
-                    blank if target is None else result.draw_target(spec, target, image, scale)
-                )
-                row.append(
-                    result.from_prediction(spec, _confident(predictions[spec.name][i])).draw(
-                        image, scale
-                    )
-                )
-            self.rows.append(row)
-
-    def sheet(self) -> np.ndarray:
-        """One picture, a row per sample."""
-        from visionmtl.tasks.drawing import grid
-
-        titles = [
-            "image",
-            *(title for spec in self.tasks for title in (f"{spec.name}: truth", "prediction")),
-        ]
-        return grid(self.rows, titles)
+    moved = []
+    for found in prediction:
+        boxes = found.boxes.to(device)
+        moved.append(Detections(boxes, found.scores.to(device), found.labels.to(device)))
+    return moved

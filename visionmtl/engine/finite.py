@@ -1,6 +1,4 @@
-"""Losses and gradients that are not finite are found and named, on CUDA without a host sync in the
-step.
-"""
+"""Losses and gradients that are not finite are found and named."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -49,21 +48,24 @@ class FiniteCheck:
         immediate: bool,
         gather: Callable[[Sequence[str]], list[Sequence[str]]] = lambda names: [names],
     ) -> None:
-        self._tasks, self._gather = list(tasks), gather
+        self._tasks = list(tasks)
+        self._gather = gather
         self._delayed = device.type == "cuda" and not immediate
         self._pending: deque[_Pending] = deque()
 
     def check_losses(self, losses: Tensor, step: int, sample_ids: Sequence[str]) -> None:
         """Check the losses (T,) of a micro-batch."""
-        self._check(losses.detach(), [f"loss of {task}" for task in self._tasks], step, sample_ids)
+        names = [f"loss of {task}" for task in self._tasks]
+        self._check(losses.detach(), names, step, sample_ids)
 
     def check_gramian(
         self, diagonal: Tensor, present: Sequence[bool], step: int, sample_ids: Sequence[str]
     ) -> None:
         """Check the squared norms (R,) of the gradients of the R present tasks."""
-        names = [
-            f"gradient of {task}" for task, here in zip(self._tasks, present, strict=True) if here
-        ]
+        names = []
+        for task, here in zip(self._tasks, present, strict=True):
+            if here:
+                names.append(f"gradient of {task}")
         self._check(diagonal.detach(), names, step, sample_ids)
 
     def check_gradient(self, norm: Tensor, step: int, sample_ids: Sequence[str]) -> None:
@@ -93,23 +95,19 @@ class FiniteCheck:
     def _raise_if_bad(
         self, values: Tensor, names: Sequence[str], step: int, sample_ids: Sequence[str]
     ) -> None:
-        bad = [
-            f"{name} is {v}"
-            for name, v in zip(names, values.tolist(), strict=True)
-            if not math.isfinite(v)
-        ]
+        bad = []
+        for name, value in zip(names, values.tolist(), strict=True):
+            if not math.isfinite(value):
+                bad.append(f"{name} is {value}")
         if bad:
-            samples = [name for of_process in self._gather(sample_ids) for name in of_process]
-            raise NonFiniteLossError(
-                f"step {step}: {', '.join(bad)}; samples: {', '.join(samples)}"
-            )
+            samples = ", ".join(chain.from_iterable(self._gather(sample_ids)))
+            raise NonFiniteLossError(f"step {step}: {', '.join(bad)}; samples: {samples}")
 
 
 def _to_host(values: Tensor) -> tuple[Tensor, torch.cuda.Event]:
     """A copy that is under way, and the event of its arrival."""
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(
-        values, non_blocking=True
-    )
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record()
     return host, event

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from visionmtl._faults import shown
 from visionmtl._options import given_names
-from visionmtl._yaml import shown
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.types import TaskSpec
 from visionmtl.zoo.load import load_model
@@ -37,38 +37,36 @@ def init_from(model: MultiTaskModel, sources: Mapping[str, str]) -> None:
             trained = other.sharing.trunk(name)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
+        parts = (*own, model.heads[task])
+        trained_parts = (*trained, other.heads[name])
         try:
-            for part, state in zip(
-                (*own, model.heads[task]), (*trained, other.heads[name]), strict=True
-            ):
-                part.load_state_dict(state.state_dict())
-        except (
-            RuntimeError
-        ) as error:  # load_state_dict lists every tensor; the parts say it shorter
-            raise ValueError(
-                f"{key}: {source} is {_parts(other)}; this model is {_parts(model)}"
-            ) from error
+            for part, trained_part in zip(parts, trained_parts, strict=True):
+                part.load_state_dict(trained_part.state_dict())
+        except RuntimeError as error:
+            # load_state_dict lists every tensor; the parts say it shorter.
+            what = f"{source} is {_describe(other)}; this model is {_describe(model)}"
+            raise ValueError(f"{key}: {what}") from error
 
 
 def _same_task(spec: TaskSpec, other: MultiTaskModel, source: str) -> str:
     """The name that the task has in ``other``."""
-    same_kind = {there.name: there for there in other.tasks if type(there.kind) is type(spec.kind)}
+    kind = type(spec.kind)
+    same_kind = {there.name: there for there in other.tasks if type(there.kind) is kind}
     if spec.name not in same_kind and len(same_kind) != 1:
         raise ValueError(f"{source} has no task {spec.name!r} of kind {spec.kind.name!r}")
     there = same_kind.get(spec.name) or next(iter(same_kind.values()))
-    found, needed = there.kind.facts(), spec.kind.facts()
-    for what in given_names(type(other.heads[there.name])):
-        if found.get(what) != needed.get(what):  # the head would mean something else
-            key = what if what != "num_classes" else "classes"
-            raise ValueError(
-                f"{source} has the {key} {shown(found[key])}, this model {shown(needed[key])}"
-            )
+    found = there.kind.facts()
+    needed = spec.kind.facts()
+    for fact in given_names(type(other.heads[there.name])):
+        key = fact.replace("num_classes", "classes")  # the same number may be other classes
+        if found.get(key) != needed.get(key):  # the head would mean something else
+            what = f"has the {key} {shown(found[key])}, this model {shown(needed[key])}"
+            raise ValueError(f"{source} {what}")
     return there.name
 
 
-def _parts(model: MultiTaskModel) -> str:
+def _describe(model: MultiTaskModel) -> str:
     config = model.config
     channels = model.sharing.decoder_of(model.tasks[0].name).channels
-    return (
-        f"{config['backbone']}, {config['decoder']} of {channels} channels, heads {config['heads']}"
-    )
+    decoder = f"{config['decoder']} of {channels} channels"
+    return f"{config['backbone']}, {decoder}, heads {config['heads']}"

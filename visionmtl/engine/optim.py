@@ -26,11 +26,10 @@ def parameter_groups(
     unit_lr_scale: float = 1.0,
     task_weight_decay: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Groups by place (backbone, units between trunks, or new layers) x decay; norms, biases and
-    scales have none.
+    """Groups by place (backbone, units between trunks, or new layers) and weight decay.
 
-    Learnable loss weights form a group of their own, without decay: decay would pull them to a
-    fixed balance.
+    Norms, biases and scales have no decay. Learnable loss weights form a group of their own,
+    without decay, which would pull them to a fixed balance.
 
     Args:
         model: the network.
@@ -40,41 +39,45 @@ def parameter_groups(
         unit_lr_scale: learning rate of ``sharing.unit_parameters()`` over that of new layers.
         task_weight_decay: task -> weight decay of the parameters that only this task has.
     """
-    place = {id(p): "backbone" for b in model.sharing.backbones for p in b.parameters()}
-    place |= {id(p): "units" for p in model.sharing.unit_parameters()}
+    places = {id(p): "backbone" for b in model.sharing.backbones for p in b.parameters()}
+    places |= {id(p): "units" for p in model.sharing.unit_parameters()}
+    owners: dict[int, str] = {}
+    decays = dict(task_weight_decay or {})
+    for task in decays:
+        owners |= {id(p): task for p in model.task_parameters(task)}
     undecayed = {id(p) for p in model.sharing.no_weight_decay()}
-    own = {
-        id(p): (task, d)
-        for task, d in (task_weight_decay or {}).items()
-        for p in model.task_parameters(task)
-    }
-    groups: dict[tuple[str, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[str, str, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
-        if parameter.requires_grad:
-            name, decay = place.get(id(parameter), "new"), 0.0
-            if parameter.ndim <= 1 or id(parameter) in undecayed:
-                name += "_no_decay"
-            elif id(parameter) in own:
-                task, decay = own[id(parameter)]
-                name += f"_{task}"
-            else:
-                decay = weight_decay
-            groups.setdefault((name, decay), []).append(parameter)
+        if not parameter.requires_grad:
+            continue
+        place = places.get(id(parameter), "new")
+        owner = owners.get(id(parameter))
+        if parameter.ndim <= 1 or id(parameter) in undecayed:
+            key = (place, f"{place}_no_decay", 0.0)
+        elif owner is not None:
+            key = (place, f"{place}_{owner}", decays[owner])
+        else:
+            key = (place, place, weight_decay)
+        groups.setdefault(key, []).append(parameter)
     scales = {"backbone": backbone_lr_scale, "units": unit_lr_scale, "new": 1.0}
-    made: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "params": parameters,
-            "weight_decay": decay,
-            "lr_scale": scales[name.split("_")[0]],
-        }
-        for (name, decay), parameters in groups.items()
-    ]
-    if learnable := [p for p in weighting.parameters() if p.requires_grad]:
-        made.append(
-            {"name": "weighting", "params": learnable, "weight_decay": 0.0, "lr_scale": 1.0}
-        )
+    made = []
+    for (place, name, decay), parameters in groups.items():
+        made.append(_group(name, parameters, decay, scales[place]))
+    learnable = [p for p in weighting.parameters() if p.requires_grad]
+    if learnable:
+        made.append(_group("weighting", learnable, 0.0, 1.0))
     return made
+
+
+def _group(
+    name: str, parameters: list[nn.Parameter], weight_decay: float, lr_scale: float
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "params": parameters,
+        "weight_decay": weight_decay,
+        "lr_scale": lr_scale,
+    }
 
 
 def make_optimizer(groups: list[dict[str, Any]], name: str, lr: float) -> torch.optim.Optimizer:
@@ -87,15 +90,13 @@ def make_optimizer(groups: list[dict[str, Any]], name: str, lr: float) -> torch.
     known = [str(optimizer) for optimizer in list_optimizers()]
     if name not in known:
         close = difflib.get_close_matches(name.lower(), known, n=3) or ["adamw", "sgd", "lamb"]
-        raise ValueError(
-            f"optimizer.name: unknown optimiser {name!r}; timm has, among others, {', '.join(close)}"
-        )
+        hint = f"timm has, among others, {', '.join(close)}"
+        raise ValueError(f"optimizer.name: unknown optimiser {name!r}; {hint}")
     try:
         optimizer: torch.optim.Optimizer = create_optimizer_v2(groups, opt=name, lr=lr)
     except (ImportError, AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"optimizer.name: {name!r} cannot be used here: {last_line(error)}"
-        ) from error
+        what = f"{name!r} cannot be used here"
+        raise ValueError(f"optimizer.name: {what}: {last_line(error)}") from error
     return optimizer
 
 
@@ -125,11 +126,12 @@ class Schedule:
         min_lr_scale: float,
     ) -> None:
         warmup = min(warmup_steps, total_steps - 1)
+        last = lr * min_lr_scale
+        if name == "constant":  # a cosine between equal rates
+            last = lr
         options: dict[str, Any] = {
             "t_initial": max(total_steps - warmup, 2),  # timm warns of one step
-            "lr_min": lr
-            if name == "constant"
-            else lr * min_lr_scale,  # a cosine between equal rates is constant
+            "lr_min": last,
             "t_in_epochs": False,
             "warmup_t": warmup,
             "warmup_lr_init": lr * 0.01,

@@ -1,33 +1,33 @@
-"""A training run as a user sees it: its folder, what it records, and the model it leaves."""
+"""A training run as a user sees it: from a config to a folder with the model."""
 
 from __future__ import annotations
 
-import glob
-import json
+import math
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from visionmtl import __version__
 from visionmtl._console import say
 from visionmtl._errors import RunError, last_line
-from visionmtl._files import read_json, write_atomic
 from visionmtl.config.load import dump_config
 from visionmtl.config.schema import Config
+from visionmtl.engine.assemble import build_callbacks, build_loaders, build_training_parts
+from visionmtl.engine.build import build_model
+from visionmtl.engine.datasets import build_splits, data_notes, fingerprint
 from visionmtl.engine.distributed import World
-from visionmtl.engine.environment import command, environment, hardware
-from visionmtl.engine.logging import json_safe
+from visionmtl.engine.init_from import init_from
+from visionmtl.engine.parts import TrainerOptions
+from visionmtl.engine.resume import load_training_checkpoint, restore
+from visionmtl.engine.run_folder import describe_run, find_checkpoint, make_run_folder
 from visionmtl.engine.trainer import Trainer
+from visionmtl.engine.training_record import training_record
 from visionmtl.zoo.card import model_card
-from visionmtl.zoo.checkpoints import load_checkpoint
+from visionmtl.zoo.checkpoints import load_checkpoint, remove_stray_files
 from visionmtl.zoo.folder import save_model
-
-RESUME_HINT = "give --resume auto to continue it, or another --output-dir"
-_STAMP = "[0-9]" * 8 + "-" + "[0-9]" * 6
 
 
 def train(
@@ -44,8 +44,8 @@ def train(
     """Train a config and leave a complete run folder.
 
     The folder holds ``config.yaml``, ``env.json`` (a list: one entry per start), ``metrics.jsonl``,
-    ``metrics.csv``, ``checkpoints/``, ``pictures/``, ``tensorboard/`` and, in the end, ``model/``
-    with the best weights.
+    ``checkpoints/``, ``pictures/``, ``tensorboard/`` and, in the end, ``model/`` with the best
+    weights.
 
     Args:
         config: the run.
@@ -68,18 +68,22 @@ def train(
         Interrupted: a signal came; the state is saved.
     """
     world = world or World()
-    checkpoint = world.from_main(lambda: _find_checkpoint(config, name, output_dir, resume))
-    if resume is not None:
-        say(
-            console,
-            f"resuming from {checkpoint}"
-            if checkpoint
-            else "no checkpoint to resume from: starting fresh",
-        )
-    folder = world.from_main(lambda: _run_folder(config, name, output_dir, checkpoint))
-    options: dict[str, Any] = {"limit_batches": limit_batches, "console": console, "world": world}
+    checkpoint = world.from_main(lambda: find_checkpoint(config, name, output_dir, resume))
+    if checkpoint is not None:
+        say(console, f"resuming from {checkpoint}")
+    elif resume is not None:
+        say(console, "no checkpoint to resume from: starting fresh")
+    folder = world.from_main(lambda: make_run_folder(config, name, output_dir, checkpoint))
     try:
-        trainer = Trainer(config, folder, device, resume=checkpoint, **options)
+        trainer = build_trainer(
+            config,
+            folder,
+            device,
+            resume=checkpoint,
+            limit_batches=limit_batches,
+            console=console,
+            world=world,
+        )
     except Exception:
         if output_dir is None and world.is_main:
             with suppress(OSError):  # the folder was made for nothing; one that is not empty stays
@@ -87,105 +91,89 @@ def train(
         raise
     try:
         if world.is_main:
-            _describe(folder, config, device)
+            describe_run(folder, config, device)
         say(console, trainer.model.summary())
         say(console, f"run folder {folder}")
         trainer.fit()
         if world.is_main:
-            publish(trainer)
+            publish(trainer, config, folder)
     except (ValueError, OSError, RuntimeError) as error:
         raise RunError(last_line(error)) from error
     say(console, f"done: the best model is in {folder / 'model'}")
     return folder
 
 
-def publish(trainer: Trainer) -> None:
+def build_trainer(
+    config: Config,
+    folder: Path,
+    device: torch.device,
+    *,
+    resume: Path | None = None,
+    limit_batches: int | None = None,
+    console: Console | None = None,
+    world: World | None = None,
+) -> Trainer:
+    """The trainer of a config, with every callback that the config asks for.
+
+    Args:
+        config: the run.
+        folder: of the run, exists.
+        device: where to train.
+        resume: a checkpoint of the same config to continue from, exactly.
+        limit_batches: at most so many batches per epoch and evaluation.
+        console: where to print.
+        world: the processes of the run.
+
+    Raises:
+        ValueError: a config that does not fit the data, or a checkpoint of another config or data.
+    """
+    console = console or Console()
+    world = world or World()
+    saved: dict[str, Any] = {}
+    if resume is not None:  # first of all: a changed config may fit neither data nor model
+        saved = load_training_checkpoint(resume, config, limit_batches, world.size)
+    train_set, val_set = build_splits(config)
+    for note in data_notes(config, train_set, val_set):
+        say(console, note, "yellow")
+    loaders = build_loaders(config, train_set, val_set, device, world)
+    options = TrainerOptions(
+        epochs=config.trainer.epochs,
+        accumulate=config.trainer.accumulate,
+        clip_grad=config.trainer.clip_grad,
+        eval_every=config.trainer.eval_every,
+        log_every=config.logging.every,
+        nonfinite=config.trainer.nonfinite,
+        max_skipped=config.trainer.max_skipped,
+        bf16=config.trainer.precision == "bf16",
+        compile=config.trainer.compile,
+        limit_batches=limit_batches,
+        seed=config.seed,
+    )
+    # The processes differ: of dropout the samples of each need masks of their own.
+    torch.manual_seed(config.seed + world.rank)
+    model = build_model(config, train_set.tasks)
+    if config.model.init_from and resume is None:
+        init_from(model, config.model.init_from)
+    model = model.to(device)
+    if config.trainer.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    steps_per_epoch = math.ceil(options.limited(loaders.train) / options.accumulate)
+    parts = build_training_parts(config, model, steps_per_epoch, world)
+    data = fingerprint(train_set)
+    content = {"config": dump_config(config), "data": data, "limit_batches": limit_batches}
+    callbacks = build_callbacks(config, folder, model, val_set, content, console, world)
+    trainer = Trainer(parts, loaders, options, callbacks, device=device, world=world)
+    if resume is not None:
+        restore(trainer, resume, saved, data)
+    if world.is_main:
+        remove_stray_files(folder, folder / "checkpoints", folder / "model")
+    return trainer
+
+
+def publish(trainer: Trainer, config: Config, folder: Path) -> None:
     """Write the best weights of a finished run as the model folder ``model``."""
-    best = load_checkpoint(trainer.checkpoints / "best.pt")
+    best = load_checkpoint(folder / "checkpoints" / "best.pt")
     model = trainer.evaluated_model
     model.load_state_dict(best["ema"] or best["model"])
-    record: dict[str, Any] = {
-        "metrics": json_safe(best["results"]),
-        "data": trainer.config.data.type,
-        "command": command(),
-        "hardware": (f"{trainer.world.size} x " if trainer.world.size > 1 else "")
-        + hardware(trainer.device),
-        "training_minutes": round(trainer.progress.seconds / 60, 1),
-        "visionmtl_version": __version__,
-    }
-    card = model_card(model, trainer.config, record)
-    save_model(model, trainer.folder / "model", card, extra={"record": record})
-
-
-def _describe(folder: Path, config: Config, device: torch.device) -> None:
-    """Write what is needed to repeat the run, before its first step."""
-    write_atomic(folder / "config.yaml", dump_config(config).encode())
-    path = folder / "env.json"
-    starts = [*(read_json(path) if path.exists() else []), environment(device)]
-    write_atomic(path, (json.dumps(starts, indent=2) + "\n").encode())
-
-
-def _find_checkpoint(
-    config: Config, name: str, output_dir: Path | None, resume: str | None
-) -> Path | None:
-    if resume is None:
-        return None
-    if resume != "auto":
-        path = Path(resume)
-        if not path.is_file():
-            raise ValueError(
-                f"--resume: no file {resume!r}; give a checkpoint (RUN/checkpoints/last.pt) or auto"
-            )
-        return path
-    if output_dir is not None:
-        found = [path for path in [output_dir / "checkpoints" / "last.pt"] if path.is_file()]
-    else:  # the time in the name keeps out the runs of a config whose name only begins the same
-        found = list(
-            Path(config.output_dir).glob(f"{glob.escape(name)}-{_STAMP}*/checkpoints/last.pt")
-        )
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
-
-
-def _run_folder(config: Config, name: str, folder: Path | None, checkpoint: Path | None) -> Path:
-    own = (
-        checkpoint.resolve().parent.parent
-        if checkpoint and checkpoint.resolve().parent.name == "checkpoints"
-        else None
-    )
-    if folder is None and checkpoint is None:
-        return _fresh_folder(Path(config.output_dir) / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
-    if folder is None:
-        if own is None:
-            raise ValueError(
-                f"--resume: {str(checkpoint)!r} lies in no run folder; say where to go on with --output-dir"
-            )
-        folder = own
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--output-dir: {str(folder)!r} is a file")
-    if folder.is_dir() and any(folder.iterdir()) and folder.resolve() != own:
-        raise ValueError(f"--output-dir: {str(folder)!r} is not empty; {RESUME_HINT}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".write").touch()
-        (folder / ".write").unlink()
-    except OSError as error:
-        raise ValueError(
-            f"--output-dir: {str(folder)!r} cannot be written ({error.strerror})"
-        ) from error
-    return folder
-
-
-def _fresh_folder(path: Path) -> Path:
-    """A folder that no other run has, also when two start in the same second."""
-    for attempt in range(1000):
-        candidate = path if attempt == 0 else path.with_name(f"{path.name}-{attempt + 1}")
-        try:
-            candidate.mkdir(parents=True, exist_ok=False)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise ValueError(
-                f"output_dir: {str(candidate)!r} cannot be made ({error.strerror})"
-            ) from error
-        return candidate
-    raise ValueError(f"output_dir: {str(path)!r} and its next 999 names are taken")
+    record = training_record(trainer, config, best)
+    save_model(model, folder / "model", model_card(model, record), extra={"record": asdict(record)})

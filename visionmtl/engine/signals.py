@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
-]
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 
 class StopRequest:
@@ -32,7 +31,8 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {signum: signal.signal(signum, self._handle) for signum in SIGNALS}
+            for signum in SIGNALS:
+                self._previous[signum] = signal.signal(signum, self._handle)
         return self
 
     def __exit__(
@@ -42,9 +42,9 @@ class StopRequest:
         trace: TracebackType | None,
     ) -> None:
         for signum, handler in self._previous.items():
-            signal.signal(
-                signum, signal.SIG_DFL if handler is None else handler
-            )  # None: set by a C library
+            if handler is None:  # set by a C library
+                handler = signal.SIG_DFL
+            signal.signal(signum, handler)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.received is not None:
@@ -52,14 +52,15 @@ class StopRequest:
                 worker.kill()
             os._exit(128 + signum)
         self.received = signum
-        os.write(
-            2, b"\nstopping after this step; a second signal ends at once\n"
-        )  # print is not safe in a handler
+        message = b"\nstopping after this step; a second signal ends at once\n"
+        os.write(2, message)  # print is not safe in a handler
 
     @property
     def signum(self) -> int | None:
         """The signal that ends the run."""
-        return self.received if self._alone else self._agreed
+        if self._alone:
+            return self.received
+        return self._agreed
 
     def votes(self) -> list[int]:
         """Per signal, whether this process has received it."""
@@ -67,9 +68,8 @@ class StopRequest:
 
     def agree(self, votes: Sequence[int]) -> None:
         """Take the sums of all processes' votes."""
-        self._agreed = next(
-            (signum for signum, count in zip(SIGNALS, votes, strict=True) if count), None
-        )
+        received = [signum for signum, count in zip(SIGNALS, votes, strict=True) if count]
+        self._agreed = min(received, key=SIGNALS.index, default=None)
 
     def __bool__(self) -> bool:
         return self.signum is not None

@@ -1,5 +1,15 @@
 """Losses: ``(prediction, targets) -> scalar``, masked inside, 0 with a graph where nothing is
 valid.
+
+``LOSSES`` is the registry, ``build_loss`` makes the loss of a task and ``Criterion`` the losses of
+all tasks.
+
+>>> import torch
+>>> from visionmtl.types import DenseTargets
+>>> valid = torch.tensor([[[True, False]]])
+>>> truth = DenseTargets(torch.tensor([[[[2.0, 0.0]]]]), valid, torch.tensor([True]))
+>>> DepthL1Loss()(torch.tensor([[[[2.5, 9.0]]]]), truth)
+tensor(0.5000)
 """
 
 from visionmtl.losses.base import LOSSES, TaskLoss

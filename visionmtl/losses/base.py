@@ -11,12 +11,12 @@ from visionmtl.losses.reduction import count_valid
 
 
 class TaskLoss(nn.Module):
-    """``(prediction, targets) -> scalar``: a sum of terms "numerator over count", with counts of
-    the targets alone.
+    """``(prediction, targets) -> scalar``: a sum of terms "numerator over count".
 
-    So a batch can come in parts, as micro-batches or on several processes: where each part divides
-    by the counts of the whole batch, which are the sums of the parts' own, the losses of the parts
-    add up to the loss of the whole batch. Losses with terms of another form say how they differ.
+    The counts are of the targets alone. So a batch can come in parts, as micro-batches or on
+    several processes: where each part divides by the counts of the whole batch, which are the sums
+    of the parts' own, the losses of the parts add up to the loss of the whole batch. Losses with
+    terms of another form say how they differ.
 
     Attributes:
         num_counts: n, how many counts the loss has.
@@ -26,10 +26,11 @@ class TaskLoss(nn.Module):
     num_counts: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self) -> None:  # nn.Module would take any options
+        super().__init__()
+
     def prepare(self, targets: Any, size: tuple[int, int]) -> Any:
-        """The targets of a batch of images (H, W) in the form that ``counts`` and ``forward``
-        take.
-        """
+        """The targets of images (H, W) in the form that ``counts`` and ``forward`` take."""
         return targets
 
     def counts(self, targets: Any) -> Tensor:

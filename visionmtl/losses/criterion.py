@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,9 +19,10 @@ class Criterion(nn.Module):
     whole one like this::
 
         targets = [criterion.prepare(part) for part in parts]
-        counts = torch.stack([criterion.counts(t) for t in targets]).sum(0)  # and over the
-        processes losses = sum(criterion(model(part.images), t, counts) for part, t in zip(parts,
-        targets))
+        counts = torch.stack([criterion.counts(t) for t in targets]).sum(0)
+        losses = sum(criterion(model(part.images), t, counts) for part, t in zip(parts, targets))
+
+    With several processes, ``counts`` are summed over them.
 
     This is exact but for soft Dice, SILog and the threshold of berHu, which are taken over each
     part.
@@ -42,28 +43,33 @@ class Criterion(nn.Module):
         self.losses: Any = nn.ModuleList(losses.values())
 
     def prepare(self, batch: Batch) -> dict[str, Any]:
-        """The targets of ``batch`` in the form that the losses want; boxes are matched to points
-        here, once.
+        """The targets of a batch in the form that the losses take.
+
+        Boxes are matched to points here, once.
 
         Raises:
             ValueError: a task without targets.
         """
         self._check("targets", batch.targets)
         size = (batch.images.shape[-2], batch.images.shape[-1])
-        pairs = zip(self.tasks, self.losses, strict=True)
-        return {task: loss.prepare(batch.targets[task], size) for task, loss in pairs}
+        prepared = {}
+        for task, loss in zip(self.tasks, self.losses, strict=True):
+            prepared[task] = loss.prepare(batch.targets[task], size)
+        return prepared
 
     def counts(self, targets: Mapping[str, Any]) -> Tensor:
-        """What the losses divide by, float32 (n,), from prepared targets; those of the parts of a
-        batch are added up.
+        """What the losses divide by, float32 (n,), from prepared targets.
+
+        Those of the parts of a batch are added up.
 
         Raises:
             ValueError: a task without targets.
         """
         self._check("targets", targets)
-        return torch.cat(
-            [loss.counts(targets[task]) for task, loss in zip(self.tasks, self.losses, strict=True)]
-        )
+        counts = []
+        for task, loss in zip(self.tasks, self.losses, strict=True):
+            counts.append(loss.counts(targets[task]))
+        return torch.cat(counts)
 
     def forward(
         self,
@@ -85,18 +91,19 @@ class Criterion(nn.Module):
         self._check("prediction", predictions)
         self._check("targets", targets)
         widths = [loss.num_counts for loss in self.losses]
-        own = [None] * len(widths) if counts is None else torch.split(counts, widths)
-        triples = zip(self.tasks, self.losses, own, strict=True)
-        return torch.stack(
-            [loss(predictions[task], targets[task], of_task) for task, loss, of_task in triples]
-        )
+        own: Sequence[Tensor | None] = [None] * len(widths)
+        if counts is not None:
+            own = torch.split(counts, widths)
+        losses = []
+        for task, loss, of_task in zip(self.tasks, self.losses, own, strict=True):
+            losses.append(loss(predictions[task], targets[task], of_task))
+        return torch.stack(losses)
 
     def _check(self, name: str, values: Mapping[str, Any]) -> None:
         missing = [task for task in self.tasks if task not in values]
         if missing:
-            raise ValueError(
-                f"no {name} for task {', '.join(map(repr, missing))}; got {list(values)}"
-            )
+            names = ", ".join(map(repr, missing))
+            raise ValueError(f"no {name} for task {names}; got {list(values)}")
 
 
 def build_loss(spec: TaskSpec, /, type: str | None = None, **options: Any) -> TaskLoss:
@@ -110,13 +117,14 @@ def build_loss(spec: TaskSpec, /, type: str | None = None, **options: Any) -> Ta
     Raises:
         ValueError: an unknown type or option, or an option with a bad value.
     """
-    known = [name for name, loss in LOSSES.items() if spec.kind.name in loss.kinds]
-    name = spec.kind.loss if type is None else type
+    kind = spec.kind.name
+    known = LOSSES.names_for(kind)
+    name = type
+    if name is None:
+        name = spec.kind.loss
     if name not in known:
-        listed = ", ".join(known)
-        raise ValueError(
-            f"task {spec.name!r}: unknown {spec.kind.name} loss {name!r}; known: {listed}"
-        )
+        problem = f"unknown {kind} loss {name!r}; known: {', '.join(known)}"
+        raise ValueError(f"task {spec.name!r}: {problem}")
     try:
         return LOSSES.make(name, spec.kind.facts(), options)
     except ValueError as error:

@@ -1,5 +1,4 @@
-"""Losses of depth: predictions and targets (B, 1, H, W) in metres, the means over the valid pixels
-of the batch.
+"""Losses of depth: predictions and targets (B, 1, H, W) in metres, means over valid pixels.
 
 The L1 loss serves disparity, too.
 """
@@ -39,11 +38,11 @@ class DepthL1Loss(TaskLoss):
 
 @LOSSES.register("berhu")
 class BerHuLoss(TaskLoss):
-    """Reverse Huber: |e| up to c, (e^2 + c^2) / 2c beyond, with c = ``threshold`` * max |e| over
-    the batch.
+    """Reverse Huber: |e| up to c, (e^2 + c^2) / 2c beyond, with c = ``threshold`` * max |e|.
 
-    Laina et al., 2016, https://arxiv.org/abs/1606.00373, equation 1. No gradient flows through c.
-    Each part of a batch that comes in parts has a c of its own; the mean runs over the whole.
+    The largest error is that of the batch. Laina et al., 2016, https://arxiv.org/abs/1606.00373,
+    equation 1. No gradient flows through c. Each part of a batch that comes in parts has a c of its
+    own; the mean runs over the whole.
 
     Args:
         threshold: share of the largest error, in (0, 1].
@@ -67,14 +66,13 @@ class BerHuLoss(TaskLoss):
 
 @LOSSES.register("silog")
 class SILogLoss(TaskLoss):
-    """Scale-invariant log error: alpha * sqrt(mean(d^2) - variance_focus * mean(d)^2), d = log p -
-    log g.
+    """Scale-invariant log error: alpha * sqrt(mean(d^2) - variance_focus * mean(d)^2).
 
-    The term under the root is Eigen et al., 2014, https://arxiv.org/abs/1406.2283, equation 4
-    (there lambda = 0.5). Root and defaults are those of BTS, Lee et al., 2019,
-    https://arxiv.org/abs/1907.10326, and of what followed it. The means run over all valid pixels
-    of the batch. Depths below 1 mm count as 1 mm. A batch that comes in parts has the mean of their
-    losses, weighted by their shares of the valid pixels.
+    The difference d is log p - log g. The term under the root is Eigen et al., 2014,
+    https://arxiv.org/abs/1406.2283, equation 4 (there lambda = 0.5). Root and defaults are those of
+    BTS, Lee et al., 2019, https://arxiv.org/abs/1907.10326, and of what followed it. The means run
+    over all valid pixels of the batch. Depths below 1 mm count as 1 mm. A batch that comes in parts
+    has the mean of their losses, weighted by their shares of the valid pixels.
 
     Args:
         variance_focus: lambda in [0, 1]; 0 is the root mean square log error, 1 ignores a common
@@ -96,22 +94,19 @@ class SILogLoss(TaskLoss):
         d = predicted.clamp(min=MIN_DEPTH).log() - truth.clamp(min=MIN_DEPTH).log()
         mean = masked_mean(d, valid)
         # mean(d^2) = variance + mean^2; summed this way the radicand cannot round below zero.
-        radicand = (
-            masked_mean((d - mean).square(), valid) + (1 - self.variance_focus) * mean.square()
-        )
+        variance = masked_mean((d - mean).square(), valid)
+        radicand = variance + (1 - self.variance_focus) * mean.square()
         # The root's slope at exactly 0 is infinite. `== 0`, not `> 0`: NaN has to pass.
         zero = radicand == 0
         loss = self.alpha * torch.where(zero, 0.0, torch.where(zero, 1.0, radicand).sqrt())
-        return loss if counts is None else loss * divide(self.counts(targets), counts).squeeze(0)
+        if counts is None:
+            return loss
+        return loss * divide(self.counts(targets), counts).squeeze(0)
 
 
 def _masked(prediction: Tensor, targets: DenseTargets) -> tuple[Tensor, Tensor, Tensor]:
-    """Prediction and truth with 1 m in both where the truth is invalid, and ``valid``; all (B, 1,
-    H, W).
-    """
+    """Prediction and truth with 1 m in both where it is invalid, and ``valid``; (B, 1, H, W)."""
     valid = targets.valid.unsqueeze(1)
-    return (
-        torch.where(valid, full_precision(prediction), 1.0),
-        torch.where(valid, targets.value, 1.0),
-        valid,
-    )
+    predicted = torch.where(valid, full_precision(prediction), 1.0)
+    truth = torch.where(valid, targets.value, 1.0)
+    return predicted, truth, valid

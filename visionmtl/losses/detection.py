@@ -1,9 +1,7 @@
-"""Loss of anchor-free detection: which point answers for which box, and what it pays."""
+"""Loss of anchor-free detection."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,33 +11,10 @@ from torchvision.ops import sigmoid_focal_loss
 
 from visionmtl._options import NonNegative, Positive
 from visionmtl.losses.base import LOSSES, TaskLoss
+from visionmtl.losses.points import IGNORED, PointTargets, match_targets
 from visionmtl.losses.reduction import count_valid, divide, full_precision
 from visionmtl.models.heads.detection import image_points
 from visionmtl.types import BoxTargets, DetectionOutput
-
-BACKGROUND = -1
-"""Label of a point that answers for no box."""
-
-IGNORED = -2
-"""Label of the points of an image that is not annotated."""
-
-
-@dataclass
-class PointTargets:
-    """Boxes by the points that answer for them.
-
-    Attributes:
-        labels: int64 (B, A), a class id, ``BACKGROUND`` or ``IGNORED``.
-        distances: (B, A, 4) in pixels to the left, top, right and bottom of the point's box, 1
-            where it has none.
-        centerness: (B, A) in 0..1, 0 where the point has no box.
-        known: bool (B, K), the classes that each annotation speaks of; None where all speak of all.
-    """
-
-    labels: Tensor
-    distances: Tensor
-    centerness: Tensor
-    known: Tensor | None = None
 
 
 @LOSSES.register("fcos")
@@ -83,7 +58,8 @@ class FCOSLoss(TaskLoss):
 
     def prepare(self, targets: BoxTargets, size: tuple[int, int]) -> PointTargets:
         """Match the boxes to the points of the head."""
-        return self._match(targets, *image_points(size, targets.boxes[0].device))
+        points, strides = image_points(size, targets.boxes[0].device)
+        return match_targets(targets, points, strides, self.centre_radius)
 
     def counts(self, targets: PointTargets) -> Tensor:
         """The number of positive points, and the sum of their centreness."""
@@ -96,42 +72,23 @@ class FCOSLoss(TaskLoss):
         counts: Tensor | None = None,
     ) -> Tensor:
         if isinstance(targets, BoxTargets):
-            targets = self._match(targets, prediction.points, prediction.strides)
-        positives, centerness = self.counts(targets) if counts is None else counts
+            targets = match_targets(
+                targets, prediction.points, prediction.strides, self.centre_radius
+            )
+        if counts is None:
+            counts = self.counts(targets)
+        positives, centerness = counts
+        classes = divide(self._class_loss(prediction.class_logits, targets), positives)
+        boxes = divide(_box_loss(prediction.distances, targets), centerness)
+        centres = divide(_centerness_loss(prediction.centerness, targets), positives)
         return (
-            self.class_weight
-            * divide(self._class_loss(prediction.class_logits, targets), positives)
-            + self.box_weight * divide(_box_loss(prediction.distances, targets), centerness)
-            + self.centerness_weight
-            * divide(_centerness_loss(prediction.centerness, targets), positives)
-        )
-
-    def _match(self, targets: BoxTargets, points: Tensor, strides: Tensor) -> PointTargets:
-        """``match_points`` of every image; ``IGNORED`` where it is not annotated."""
-        matches = [
-            match_points(points, strides, boxes, labels, self.centre_radius)
-            if annotated
-            else (
-                torch.full_like(strides, IGNORED, dtype=torch.long),
-                torch.ones_like(points).repeat(1, 2),
-            )
-            for boxes, labels, annotated in zip(
-                targets.boxes, targets.labels, targets.annotated, strict=True
-            )
-        ]
-        labels, distances = (torch.stack(parts) for parts in zip(*matches, strict=True))
-        return PointTargets(
-            labels,
-            distances,
-            torch.where(labels >= 0, centerness_of(distances), 0.0),
-            targets.known,
+            self.class_weight * classes + self.box_weight * boxes + self.centerness_weight * centres
         )
 
     def _class_loss(self, class_logits: Tensor, targets: PointTargets) -> Tensor:
         """Sum of the focal terms of annotated images; class logits (B, A, K)."""
-        assert class_logits.shape == (*targets.labels.shape, self.num_classes), (
-            f"logits {class_logits.shape}"
-        )
+        expected = (*targets.labels.shape, self.num_classes)
+        assert class_logits.shape == expected, f"logits {class_logits.shape}"
         valid = (targets.labels != IGNORED).unsqueeze(-1)
         if targets.known is not None:
             valid = valid & targets.known.unsqueeze(1)
@@ -147,9 +104,8 @@ def _box_loss(distances: Tensor, targets: PointTargets) -> Tensor:
     # 1 px for every point that has no box: GIoU and its gradient stay finite whatever the head says
     # there.
     distances = torch.where(positive.unsqueeze(-1), full_precision(distances), 1.0)
-    return torch.where(
-        positive, targets.centerness * giou_loss(distances, targets.distances), 0.0
-    ).sum()
+    losses = targets.centerness * giou_loss(distances, targets.distances)
+    return torch.where(positive, losses, 0.0).sum()
 
 
 def _centerness_loss(logits: Tensor, targets: PointTargets) -> Tensor:
@@ -162,71 +118,12 @@ def _centerness_loss(logits: Tensor, targets: PointTargets) -> Tensor:
     return torch.where(positive, values, 0.0).sum()
 
 
-def match_points(
-    points: Tensor, strides: Tensor, boxes: Tensor, labels: Tensor, centre_radius: float
-) -> tuple[Tensor, Tensor]:
-    """Gives each point the box it answers for.
-
-    A point may answer for a box if it lies inside it, within ``centre_radius`` strides of its
-    centre in x and y, and if the largest of its four distances to the sides is one of its level's:
-    in (4, 8] strides, from 0 on the finest and without bound on the coarsest level. With strides
-    that double, as a pyramid's do, the ranges meet (FCOS: 64 px at stride 8). Among several boxes
-    the smallest wins, among equals the first.
-
-    Args:
-        points: (A, 2), x y in pixels.
-        strides: (A,).
-        boxes: (N, 4), x1 y1 x2 y2 in pixels; N may be 0.
-        labels: int64 (N,).
-        centre_radius: in strides.
-
-    Returns:
-        Labels (A,), ``BACKGROUND`` where no box fits, and distances (A, 4) in pixels to the left,
-        top, right and bottom of the box, 1 where no box fits.
-    """
-    # A last box that contains no point: it stands for "none" and spares the case N = 0.
-    boxes, labels = F.pad(boxes.to(points.dtype), (0, 0, 0, 1)), F.pad(labels, (0, 1))
-    low, high = boxes[:, :2], boxes[:, 2:]
-    at = points.unsqueeze(1)
-    distances = torch.cat((at - low, high - at), dim=-1)  # (A, N + 1, 4)
-    from_centre = (at - (low + high) / 2).abs().amax(dim=-1)
-    farthest = distances.amax(dim=-1)
-    lower = torch.where(strides == strides.amin(), 0.0, 4 * strides)
-    upper = torch.where(strides == strides.amax(), math.inf, 8 * strides)
-    fits = (
-        (distances.amin(dim=-1) > 0)
-        & (from_centre < centre_radius * strides.unsqueeze(1))
-        & (farthest > lower.unsqueeze(1))
-        & (farthest <= upper.unsqueeze(1))
-    )
-    area, index = torch.where(fits, (high - low).prod(dim=-1), math.inf).min(dim=1)
-    positive = area < math.inf
-    own = distances.gather(1, index.view(-1, 1, 1).expand(-1, 1, 4)).squeeze(1)
-    return torch.where(positive, labels[index], BACKGROUND), torch.where(
-        positive.unsqueeze(-1), own, 1.0
-    )
-
-
-def centerness_of(distances: Tensor) -> Tensor:
-    """FCOS, equation 3: 1 at the box centre, 0 at its border.
-
-    Args:
-        distances: positive (..., 4), left top right bottom.
-
-    Returns:
-        (...), in 0..1.
-    """
-    near = torch.minimum(distances[..., :2], distances[..., 2:])
-    far = torch.maximum(distances[..., :2], distances[..., 2:])
-    return (near / far).prod(dim=-1).sqrt()
-
-
 def giou_loss(predicted: Tensor, truth: Tensor) -> Tensor:
-    """1 - GIoU of boxes around the same point (Rezatofighi et al., 2019,
-    https://arxiv.org/abs/1902.09630).
+    """1 - GIoU of boxes around the same point.
 
-    Distances to the sides make it short: both boxes hold the point, so they overlap. (torchvision's
-    indexes by a boolean mask, which makes the host wait for the device.)
+    Rezatofighi et al., 2019, https://arxiv.org/abs/1902.09630. Distances to the sides make it
+    short: both boxes hold the point, so they overlap. (torchvision's indexes by a boolean mask,
+    which makes the host wait for the device.)
 
     Args:
         predicted: positive (..., 4), left top right bottom in pixels.
@@ -243,6 +140,5 @@ def giou_loss(predicted: Tensor, truth: Tensor) -> Tensor:
 
 def _area(distances: Tensor) -> Tensor:
     width, height = (distances[..., :2] + distances[..., 2:]).unbind(dim=-1)
-    return (
-        width * height
-    )  # not prod(): its backward pass counts the zeros, for which the host waits for the device
+    # Not prod(): its backward pass counts the zeros, for which the host waits for the device.
+    return width * height

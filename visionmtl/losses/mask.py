@@ -18,14 +18,13 @@ OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 
 @LOSSES.register("balanced_bce")
 class BalancedBCELoss(TaskLoss):
-    """Binary cross-entropy, (w * sum over positives + (1 - w) * sum over negatives) / number of
-    valid pixels.
+    """Binary cross-entropy, (w * sum over positives + (1 - w) * sum over negatives) / pixels.
 
-    By default w is the share of negatives among the valid pixels of the batch, so that positives
-    and negatives weigh the same: Xie and Tu, HED, 2015, https://arxiv.org/abs/1504.06375, equation
-    2, there for each image. So saliency is trained on PASCAL-Context since Maninis et al., 2019,
-    https://arxiv.org/abs/1904.08918. A batch that has only positives, or only negatives, then
-    teaches nothing: its loss is 0.
+    The pixels are the valid ones. By default w is the share of negatives among the valid pixels of
+    the batch, so that positives and negatives weigh the same: Xie and Tu, HED, 2015,
+    https://arxiv.org/abs/1504.06375, equation 2, there for each image. So saliency is trained on
+    PASCAL-Context since Maninis et al., 2019, https://arxiv.org/abs/1904.08918. A batch that has
+    only positives, or only negatives, then teaches nothing: its loss is 0.
 
     Args:
         positive_weight: w in (0, 1); None balances. 0.5 is half the plain cross-entropy.
@@ -46,9 +45,11 @@ class BalancedBCELoss(TaskLoss):
     def forward(
         self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
     ) -> Tensor:
-        positives, negatives = self.counts(targets) if counts is None else counts
+        if counts is None:
+            counts = self.counts(targets)
+        positives, negatives = counts
         pixels = positives + negatives
-        weight = divide(negatives, pixels) if self.positive_weight is None else self.positive_weight
+        weight = self._weight(negatives, pixels)
         logits = torch.where(targets.valid, full_precision(prediction).squeeze(1), 0.0)
         positive = targets.value > 0
         values = F.binary_cross_entropy_with_logits(
@@ -57,11 +58,17 @@ class BalancedBCELoss(TaskLoss):
         weighted = torch.where(positive, weight, 1 - weight) * values
         return divide(torch.where(targets.valid, weighted, 0.0).sum(), pixels)
 
+    def _weight(self, negatives: Tensor, pixels: Tensor) -> Tensor | float:
+        if self.positive_weight is None:
+            return divide(negatives, pixels)
+        return self.positive_weight
+
 
 @LOSSES.register("edge_bce")
 class EdgeBCELoss(BalancedBCELoss):
-    """``BalancedBCELoss`` with a fixed weight: 0.95, as usual on PASCAL-Context
-    (https://arxiv.org/abs/2004.13379).
+    """``BalancedBCELoss`` with a fixed weight.
+
+    0.95 is usual on PASCAL-Context (https://arxiv.org/abs/2004.13379).
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("edge",)

@@ -1,6 +1,4 @@
-"""Losses of surface normals: unit vectors (B, 3, H, W), the means over the valid pixels of the
-batch.
-"""
+"""Losses of surface normals: unit vectors (B, 3, H, W), means over the valid pixels of a batch."""
 
 from __future__ import annotations
 
@@ -36,8 +34,8 @@ class AngularNormalsLoss(TaskLoss):
     """The angle to the truth, in radians.
 
     atan2(|p x n|, p . n) has a bounded gradient for unit vectors, unlike acos(p . n). ``eps``
-    rounds off the kink of
-    |p x n| at angle 0, where the gradient would point at rounding noise; it is also the smallest angle returned.
+    rounds off the kink of |p x n| at angle 0, where the gradient would point at rounding noise; it
+    is also the smallest angle returned.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("normals",)
@@ -50,12 +48,13 @@ class AngularNormalsLoss(TaskLoss):
         predicted, truth = _masked(prediction, targets)
         cross = torch.linalg.cross(predicted, truth, dim=1)
         sine = (cross.square().sum(dim=1) + self.eps**2).sqrt()
-        return masked_mean(torch.atan2(sine, (predicted * truth).sum(dim=1)), targets.valid, counts)
+        angle = torch.atan2(sine, (predicted * truth).sum(dim=1))
+        return masked_mean(angle, targets.valid, counts)
 
 
 def _masked(prediction: Tensor, targets: DenseTargets) -> tuple[Tensor, Tensor]:
     """Prediction and truth with the zero vector in both where the truth is invalid."""
     valid = targets.valid.unsqueeze(1)
-    return torch.where(valid, full_precision(prediction), 0.0), torch.where(
-        valid, targets.value, 0.0
-    )
+    predicted = torch.where(valid, full_precision(prediction), 0.0)
+    truth = torch.where(valid, targets.value, 0.0)
+    return predicted, truth

@@ -7,9 +7,7 @@ from torch import Tensor
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """``x`` in at least float32: no loss is computed in half precision, whatever autocast made of
-    the prediction.
-    """
+    """``x`` in at least float32, whatever autocast made of the prediction."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -38,10 +36,9 @@ def masked_mean(values: Tensor, valid: Tensor, counts: Tensor | None = None) -> 
     Returns:
         A scalar.
     """
-    assert values.shape == valid.shape, (
-        f"values {tuple(values.shape)} and valid {tuple(valid.shape)} differ"
-    )
-    return divide(
-        torch.where(valid, values, 0.0).sum(),
-        count_valid(valid) if counts is None else counts.squeeze(0),
-    )
+    shapes = f"values {tuple(values.shape)} and valid {tuple(valid.shape)}"
+    assert values.shape == valid.shape, f"{shapes} differ"
+    total = torch.where(valid, values, 0.0).sum()
+    if counts is None:
+        return divide(total, count_valid(valid))
+    return divide(total, counts.squeeze(0))

@@ -70,21 +70,24 @@ class CrossEntropyLoss(TaskLoss):
         self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
     ) -> Tensor:
         """The loss of logits (B, K, H, W) against class ids (B, H, W); a scalar."""
-        assert prediction.shape[1] == self.num_classes, (
-            f"{prediction.shape[1]} logits for {self.num_classes} classes"
-        )
-        total, pixels = self.counts(targets) if counts is None else counts
-        valid, labels = targets.valid, _labels(targets)
+        num_logits = prediction.shape[1]
+        assert num_logits == self.num_classes, f"{num_logits} logits for {self.num_classes} classes"
+        if counts is None:
+            counts = self.counts(targets)
+        total, pixels = counts
+        valid = targets.valid
+        labels = _labels(targets)
         logits = torch.where(valid.unsqueeze(1), full_precision(prediction), 0.0)
         if targets.known is not None:
             if self.label_smoothing > 0:
                 raise ValueError(
                     "label_smoothing must be 0 where data sets with different classes share a head"
                 )
-            logits = torch.where(
-                targets.known[..., None, None] | ~valid.unsqueeze(1), logits, -torch.inf
-            )
-        weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
+            open_ = targets.known[..., None, None] | ~valid.unsqueeze(1)
+            logits = torch.where(open_, logits, -torch.inf)
+        weights = self.class_weights
+        if weights is not None:
+            weights = weights.to(logits.dtype)
         values = F.cross_entropy(
             logits, labels, weights, reduction="none", label_smoothing=self.label_smoothing
         )

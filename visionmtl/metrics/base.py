@@ -11,8 +11,7 @@ from visionmtl.types import DenseTargets
 
 
 class TaskMetric(Metric):
-    """The metric of one task: ``update(prediction, targets)`` batch by batch, ``compute`` -> value
-    by key.
+    """The metric of one task: ``update(prediction, targets)`` by batch, ``compute`` -> values.
 
     Attributes:
         headline: key of the main metric, which stands for the task in tables and in delta_m,
@@ -30,11 +29,8 @@ class TaskMetric(Metric):
 
 
 def check_probabilities(task: str, prediction: Tensor, targets: DenseTargets) -> None:
-    """Raise ``ValueError`` unless ``prediction`` is (B, 1, H, W), as the targets (B, H, W) ask
-    for.
-    """
+    """Raise ``ValueError`` unless ``prediction`` is (B, 1, H, W), for targets (B, H, W)."""
     expected = (len(targets.value), 1, *targets.value.shape[1:])
     if prediction.shape != expected:
-        raise ValueError(
-            f"{task}: expected probabilities of shape {expected}, got {tuple(prediction.shape)}"
-        )
+        got = tuple(prediction.shape)
+        raise ValueError(f"{task}: expected probabilities of shape {expected}, got {got}")

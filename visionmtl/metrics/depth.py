@@ -26,8 +26,9 @@ _ERRORS = (
 
 
 class DepthMetric(TaskMetric):
-    """The usual depth errors (Eigen et al. 2014, https://arxiv.org/abs/1406.2283) of prediction p
-    and truth g.
+    """The usual depth errors of prediction p and truth g.
+
+    Eigen et al. 2014, https://arxiv.org/abs/1406.2283.
 
     - ``abs_err`` mean |p - g| and ``rmse`` sqrt(mean (p - g)^2), metres; ``sq_rel`` mean (p - g)^2
       / g, metres
@@ -77,10 +78,10 @@ class DepthMetric(TaskMetric):
     def __init__(self, max_depth: float, min_depth: float = 1e-3) -> None:
         super().__init__()
         if not 0 < min_depth < max_depth:
-            raise ValueError(
-                f"depth: expected 0 < min_depth < max_depth metres, got {min_depth} and {max_depth}"
-            )
-        self.max_depth, self.min_depth = max_depth, min_depth
+            got = f"got {min_depth} and {max_depth}"
+            raise ValueError(f"depth: expected 0 < min_depth < max_depth metres, {got}")
+        self.max_depth = max_depth
+        self.min_depth = min_depth
         self.add_state("sums", torch.zeros(len(_ERRORS), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("pixels", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("image_rmse", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -97,7 +98,8 @@ class DepthMetric(TaskMetric):
             ValueError: the shapes differ.
         """
         if prediction.shape != targets.value.shape:
-            expected, got = tuple(targets.value.shape), tuple(prediction.shape)
+            expected = tuple(targets.value.shape)
+            got = tuple(prediction.shape)
             raise ValueError(f"{self.expects} of shape {expected}, got {got}")
         g = targets.value.double()
         valid = targets.valid.unsqueeze(1) & (g >= self.min_depth) & (g <= self.max_depth)
@@ -126,7 +128,9 @@ class DepthMetric(TaskMetric):
             log_error.square(),
             log_error,
             log_error.abs() / math.log(10),
-            *((ratio < 1.25**power) & valid for power in (1, 2, 3)),
+            (ratio < 1.25) & valid,
+            (ratio < 1.25**2) & valid,
+            (ratio < 1.25**3) & valid,
         )
         return torch.stack([term.sum((1, 2, 3), dtype=torch.float64) for term in terms], dim=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -17,15 +18,14 @@ _KEYS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar
 
 
 class DetectionMetric(TaskMetric):
-    """COCO's box AP and AR (https://cocodataset.org/#detection-eval) in percent, with at most 100
-    boxes per image.
+    """COCO's box AP and AR in percent, with at most 100 boxes per image.
 
-    ``map`` is the mean over classes and IoU thresholds 0.50, 0.55 .. 0.95; ``map_50`` and
-    ``map_75`` use one threshold; ``map_small``, ``map_medium`` and ``map_large`` take objects below
-    32^2, up to 96^2 and above 96^2 pixels; ``per_class`` is ``map`` by class name. A value without
-    any true box is nan and enters no mean. An image that is annotated with no boxes counts (all its
-    detections are wrong), one that is not annotated does not, and neither do detections of classes
-    that its annotation does not speak of.
+    See https://cocodataset.org/#detection-eval. ``map`` is the mean over classes and IoU thresholds
+    0.50, 0.55 .. 0.95; ``map_50`` and ``map_75`` use one threshold; ``map_small``, ``map_medium``
+    and ``map_large`` take objects below 32^2, up to 96^2 and above 96^2 pixels; ``per_class`` is
+    ``map`` by class name. A value without any true box is nan and enters no mean. An image that is
+    annotated with no boxes counts (all its detections are wrong), one that is not annotated does
+    not, and neither do detections of classes that its annotation does not speak of.
 
     Args:
         classes: class names, their position is the class id.
@@ -61,25 +61,21 @@ class DetectionMetric(TaskMetric):
             ValueError: the numbers of images differ.
         """
         if len(prediction) != len(targets.annotated):
-            raise ValueError(
-                f"detection: expected {len(targets.annotated)} images, got {len(prediction)}"
-            )
-        for i, (found, boxes, labels) in enumerate(
-            zip(prediction, targets.boxes, targets.labels, strict=True)
-        ):
+            expected = len(targets.annotated)
+            raise ValueError(f"detection: expected {expected} images, got {len(prediction)}")
+        for i, found in enumerate(prediction):
             if not targets.annotated[i]:
                 continue
+            boxes = targets.boxes[i]
+            labels = targets.labels[i]
             if targets.known is not None:
                 known = targets.known[i][found.labels]
                 found = Detections(found.boxes[known], found.scores[known], found.labels[known])
             rows = (found.boxes, found.scores.unsqueeze(1), found.labels.unsqueeze(1))
             self.detections.append(torch.cat([part.float() for part in rows], 1).flatten())
             self.truth.append(torch.cat([boxes.float(), labels.unsqueeze(1).float()], 1).flatten())
-            self.sizes.append(
-                torch.tensor(
-                    [len(found.boxes), len(boxes)], dtype=torch.float32, device=self.device
-                )
-            )
+            sizes = [float(len(found.boxes)), float(len(boxes))]
+            self.sizes.append(torch.tensor(sizes, device=self.device))
 
     def compute(self) -> dict[str, Any]:
         """Percent by key; nan where there is no true box.
@@ -87,25 +83,25 @@ class DetectionMetric(TaskMetric):
         Raises:
             ValueError: a label that is no class id.
         """
-        sizes = _rows(self.sizes, 2).int().T.tolist()
+        num_found, num_true = _rows(self.sizes, 2).int().T.tolist()
         detections = [
             {"boxes": rows[:, :4], "scores": rows[:, 4], "labels": rows[:, 5].long()}
-            for rows in torch.split(_rows(self.detections, 6), sizes[0])
+            for rows in torch.split(_rows(self.detections, 6), num_found)
         ]
         truth = [
             {"boxes": rows[:, :4], "labels": rows[:, 4].long()}
-            for rows in torch.split(_rows(self.truth, 5), sizes[1])
+            for rows in torch.split(_rows(self.truth, 5), num_true)
         ]
         self._check_labels([image["labels"] for image in detections + truth])
-        per_class = dict.fromkeys(self.classes, float("nan"))
-        if not sum(sizes[1]):
-            return {**dict.fromkeys(_KEYS, float("nan")), "per_class": per_class}
+        per_class = dict.fromkeys(self.classes, math.nan)
+        if not sum(num_true):
+            return {**dict.fromkeys(_KEYS, math.nan), "per_class": per_class}
         values = self._evaluate(detections, truth)
-        for label, value in zip(
-            values["classes"].view(-1), values["map_per_class"].view(-1), strict=True
-        ):
+        labels = values["classes"].view(-1).tolist()
+        for label, value in zip(labels, values["map_per_class"].view(-1), strict=True):
             per_class[self.classes[int(label)]] = _percent(value)
-        return {**{key: _percent(values[key]) for key in _KEYS}, "per_class": per_class}
+        results: dict[str, Any] = {key: _percent(values[key]) for key in _KEYS}
+        return {**results, "per_class": per_class}
 
     @staticmethod
     def _evaluate(
@@ -125,23 +121,23 @@ class DetectionMetric(TaskMetric):
         return dict(coco.compute())
 
     def _check_labels(self, labels: list[Tensor]) -> None:
-        present = {label for image in labels for label in image.tolist()}
-        if unknown := sorted(label for label in present if not 0 <= label < len(self.classes)):
+        present: set[int] = set()
+        for image in labels:
+            present.update(image.tolist())
+        unknown = sorted(present - set(range(len(self.classes))))
+        if unknown:
             raise ValueError(f"detection: class ids {unknown} outside 0..{len(self.classes) - 1}")
 
 
 def _rows(state: list[Tensor] | Tensor, width: int) -> Tensor:
-    """(N, width) on the host, from the list of a rank or the tensor that a sync made of all ranks'
-    lists.
-    """
-    flat = (
-        state
-        if isinstance(state, Tensor)
-        else torch.cat([torch.empty(0), *(part.cpu() for part in state)])
-    )
-    return flat.cpu().view(-1, width)
+    """(N, width) on the host, from the list of a rank or the tensor that a sync made of all."""
+    if not isinstance(state, Tensor):
+        state = torch.cat([torch.empty(0), *(part.cpu() for part in state)])
+    return state.cpu().view(-1, width)
 
 
 def _percent(value: Tensor) -> float:
     """COCO's -1 means that there was nothing to find."""
-    return 100 * float(value) if value >= 0 else float("nan")
+    if value < 0:
+        return math.nan
+    return 100 * float(value)

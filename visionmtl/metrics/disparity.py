@@ -10,8 +10,7 @@ _SMALLEST = 1e-6
 
 
 class DisparityMetric(DepthMetric):
-    """Errors of prediction p and truth g, as ``DepthMetric`` defines them, in the unit of the data
-    set.
+    """Errors of prediction p and truth g as in ``DepthMetric``, in the unit of the data set.
 
     - ``abs_err`` mean |p - g| and ``rmse`` sqrt(mean (p - g)^2); ``abs_rel`` mean |p - g| / g
     - ``delta1``, ``delta2``, ``delta3``: percent of pixels with max(p / g, g / p) < 1.25, 1.25^2,

@@ -17,13 +17,13 @@ from visionmtl.types import DenseTargets
 
 
 class EdgeMetric(TaskMetric):
-    """F = 2 P R / (P + R) in percent, of lines one pixel wide (Martin et al., PAMI 2004; the
-    benchmark of BSDS500).
+    """F = 2 P R / (P + R) in percent, of lines one pixel wide.
 
-    The predicted map is reduced to the crests of its edges. At each threshold, what reaches it is
-    thinned, and matched one to one with the truth: as many pairs as possible, of pixels at most
-    ``max_dist`` times the diagonal of the image apart. Precision P is matched / predicted, recall R
-    is matched / true, of the counts of the whole split:
+    Martin et al., PAMI 2004; the benchmark of BSDS500. The predicted map is reduced to the crests
+    of its edges. At each threshold, what reaches it is thinned, and matched one to one with the
+    truth: as many pairs as possible, of pixels at most ``max_dist`` times the diagonal of the image
+    apart. Precision P is matched / predicted, recall R is matched / true, of the counts of the
+    whole split:
 
     - ``ods_f``: at the threshold that is best for the split (optimal data set scale)
     - ``ois_f``: at the threshold that is best for each image (optimal image scale), nearly always
@@ -73,17 +73,16 @@ class EdgeMetric(TaskMetric):
     def __init__(self, max_dist: float = 0.0075, num_thresholds: int = 19) -> None:
         super().__init__()
         if not 0 <= max_dist < 1:
-            raise ValueError(
-                f"edge: max_dist must be a share of the diagonal in [0, 1), got {max_dist}"
-            )
+            must = "must be a share of the diagonal in [0, 1)"
+            raise ValueError(f"edge: max_dist {must}, got {max_dist}")
         if num_thresholds < 1:
             raise ValueError(f"edge: num_thresholds must be at least 1, got {num_thresholds}")
-        self.max_dist, self.num_thresholds = max_dist, num_thresholds
+        self.max_dist = max_dist
+        self.num_thresholds = num_thresholds
         # Matched and predicted pixels by threshold, the same at each image's own best threshold,
         # and true pixels.
-        self.add_state(
-            "counts", torch.zeros(2, num_thresholds, dtype=torch.int64), dist_reduce_fx="sum"
-        )
+        counts = torch.zeros(2, num_thresholds, dtype=torch.int64)
+        self.add_state("counts", counts, dist_reduce_fx="sum")
         self.add_state("best", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("true", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -99,17 +98,16 @@ class EdgeMetric(TaskMetric):
         """
         check_probabilities("edge", prediction, targets)
         probabilities = prediction.squeeze(1).double().nan_to_num(0.0).cpu().numpy()
-        for probability, value, valid in zip(
-            probabilities, targets.value.cpu().numpy(), targets.valid.cpu().numpy(), strict=True
-        ):
+        values = targets.value.cpu().numpy()
+        valids = targets.valid.cpu().numpy()
+        for probability, value, valid in zip(probabilities, values, valids, strict=True):
             if valid.any():
                 self._add(probability, thin(valid & (value > 0)), valid)
 
     def _add(self, probability: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> None:
-        counts, true = (
-            self._count(np.where(valid, suppress_non_maxima(probability), 0), truth),
-            int(truth.sum()),
-        )
+        crests = np.where(valid, suppress_non_maxima(probability), 0)
+        counts = self._count(crests, truth)
+        true = int(truth.sum())
         total = counts[1] + true
         f = np.where(total > 0, 2 * counts[0] / np.maximum(total, 1), 1)
         best = np.flatnonzero(f == f.max())[-1]
@@ -134,6 +132,12 @@ class EdgeMetric(TaskMetric):
         """Percent by key; nan where there was no true edge."""
         if not self.true:
             return {"ods_f": math.nan, "ois_f": math.nan}
-        counts = (self.counts.double(), self.best.double())
-        ods, ois = (200 * matched / (predicted + self.true) for matched, predicted in counts)
+        ods = self._f(self.counts)
+        ois = self._f(self.best)
         return {"ods_f": float(ods.max()), "ois_f": float(ois)}
+
+    def _f(self, counts: Tensor) -> Tensor:
+        """F in percent of matched and predicted pixels (2, ...)."""
+        matched, predicted = counts.double()
+        f: Tensor = 200 * matched / (predicted + self.true)
+        return f

@@ -21,16 +21,17 @@ def candidate_pairs(predicted: np.ndarray, truth: np.ndarray, radius: float) -> 
     """
     from scipy.spatial import cKDTree
 
-    trees = [cKDTree(np.argwhere(mask)) for mask in (predicted, truth)]
-    return trees[0].sparse_distance_matrix(trees[1], radius, output_type="coo_matrix").tocsr()
+    ours = cKDTree(np.argwhere(predicted))
+    theirs = cKDTree(np.argwhere(truth))
+    return ours.sparse_distance_matrix(theirs, radius, output_type="coo_matrix").tocsr()
 
 
 def count_matches(pairs: Any) -> int:
-    """How many of the pairs (N, M) of ``candidate_pairs`` can be formed at once, each pixel in one
-    at most.
+    """How many of the pairs (N, M) of ``candidate_pairs`` can be formed at once.
 
-    That is the largest flow from N sources to M sinks. Dinic's algorithm takes milliseconds,
-    always; SciPy's ``maximum_bipartite_matching`` takes seconds on some images (SciPy 1.17).
+    Each pixel is in one at most. That is the largest flow from N sources to M sinks. Dinic's
+    algorithm takes milliseconds, always; SciPy's ``maximum_bipartite_matching`` takes seconds on
+    some images (SciPy 1.17).
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import maximum_flow

@@ -1,9 +1,8 @@
-"""Surface normals: the angle between predicted and true normal, in degrees, over all valid pixels
-of the split.
-"""
+"""Surface normals: the angle between predicted and true normal, in degrees."""
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -18,12 +17,12 @@ _NUM_BINS = 180 * _BINS_PER_DEGREE + 1
 
 
 class NormalsMetric(TaskMetric):
-    """Mean and median angle in degrees, and percent of pixels below 11.25, 22.5 and 30 degrees
-    (Fouhey et al. 2013).
+    """Mean and median angle in degrees, and percent of pixels below 11.25, 22.5 and 30 degrees.
 
-    The median is that of all valid pixels of the split, not a mean of medians of batches. It comes
-    from a histogram with bins of 0.01 degree, in constant memory, and is right to half a bin (0.005
-    degree). The other values are exact.
+    Fouhey et al. 2013. All valid pixels of the split count. The median is that of all valid pixels
+    of the split, not a mean of medians of batches. It comes from a histogram with bins of 0.01
+    degree, in constant memory, and is right to half a bin (0.005 degree). The other values are
+    exact.
 
     Vectors need no unit length. A zero vector has no direction: as a prediction it counts as 90
     degrees. A prediction that is not finite makes the mean nan and counts as 180 degrees in the
@@ -58,9 +57,8 @@ class NormalsMetric(TaskMetric):
         super().__init__()
         self.add_state("histogram", torch.zeros(_NUM_BINS, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("angle_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state(
-            "within", torch.zeros(len(_THRESHOLDS), dtype=torch.int64), dist_reduce_fx="sum"
-        )
+        within = torch.zeros(len(_THRESHOLDS), dtype=torch.int64)
+        self.add_state("within", within, dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, targets: DenseTargets) -> None:
         """Add one batch.
@@ -73,15 +71,15 @@ class NormalsMetric(TaskMetric):
             ValueError: the shapes differ.
         """
         if prediction.shape != targets.value.shape:
-            expected, got = tuple(targets.value.shape), tuple(prediction.shape)
+            expected = tuple(targets.value.shape)
+            got = tuple(prediction.shape)
             raise ValueError(f"normals: expected vectors of shape {expected}, got {got}")
         valid = targets.valid
         angle = angle_degrees(prediction, targets.value)
         self.angle_sum += torch.where(valid, angle, 0.0).sum()
         angle = angle.nan_to_num(180.0)
-        self.within += torch.stack(
-            [((angle < threshold) & valid).sum() for threshold in _THRESHOLDS]
-        )
+        for i, threshold in enumerate(_THRESHOLDS):
+            self.within[i] += ((angle < threshold) & valid).sum()
         # One bin after the last takes the invalid pixels: no masking, so no host sync.
         index = torch.where(valid, (angle * _BINS_PER_DEGREE).round().long(), _NUM_BINS).flatten()
         histogram = torch.zeros(_NUM_BINS + 1, dtype=torch.int64, device=index.device)
@@ -91,29 +89,29 @@ class NormalsMetric(TaskMetric):
         """Degrees and percent by key; nan where nothing was valid."""
         pixels = self.histogram.sum()
         shares = (100 * self.within / pixels).tolist()
-        return {
+        values = {
             "mean": float(self.angle_sum / pixels),
             "median": _median(self.histogram.cpu()),
-            **{
-                f"within_{threshold:g}": share
-                for threshold, share in zip(_THRESHOLDS, shares, strict=True)
-            },
         }
+        for threshold, share in zip(_THRESHOLDS, shares, strict=True):
+            values[f"within_{threshold:g}"] = share
+        return values
 
 
 def angle_degrees(a: Tensor, b: Tensor) -> Tensor:
-    """Angle between the vectors of (B, 3, H, W) maps, in degrees, float64 (B, H, W); 90 where one
-    has no length.
+    """Angle between the vectors of (B, 3, H, W) maps, in degrees, float64 (B, H, W).
 
-    ``2 atan2(||b|a - |a|b|, ||b|a + |a|b|)`` (Kahan) needs no unit length and keeps its digits near
-    0 and 180 degrees, where acos loses them.
+    It is 90 where one has no length. ``2 atan2(||b|a - |a|b|, ||b|a + |a|b|)`` (Kahan) needs no
+    unit length and keeps its digits near 0 and 180 degrees, where acos loses them.
     """
-    a, b = a.double(), b.double()
-    length_a, length_b = _length(a), _length(b)
-    scaled_a, scaled_b = a * length_b, b * length_a
-    angle = 2 * torch.rad2deg(
-        torch.atan2(_length(scaled_a - scaled_b), _length(scaled_a + scaled_b))
-    )
+    a = a.double()
+    b = b.double()
+    length_a = _length(a)
+    length_b = _length(b)
+    scaled_a = a * length_b
+    scaled_b = b * length_a
+    half = torch.atan2(_length(scaled_a - scaled_b), _length(scaled_a + scaled_b))
+    angle = 2 * torch.rad2deg(half)
     return torch.where(length_a * length_b == 0, 90.0, angle).squeeze(1)
 
 
@@ -127,6 +125,6 @@ def _median(histogram: Tensor) -> float:
     cumulative = histogram.cumsum(0)
     count = int(cumulative[-1])
     if not count:
-        return float("nan")
+        return math.nan
     ranks = torch.tensor([(count - 1) // 2, count // 2]) + 1
     return float(torch.searchsorted(cumulative, ranks).double().mean()) / _BINS_PER_DEGREE

@@ -18,8 +18,9 @@ _INNER = slice(3, 18)
 
 
 class SaliencyMetric(TaskMetric):
-    """Three numbers of the PASCAL-Context tables, all in percent; a pixel is predicted salient
-    where p >= threshold.
+    """Three numbers of the PASCAL-Context tables, all in percent.
+
+    A pixel is predicted salient where p >= threshold.
 
     - ``max_f``: F = (1 + b) P R / (b P + R) with b = beta^2 = 0.3, precision P and recall R over
       all pixels of the split, the largest over the thresholds 0.05, 0.1 .. 0.95: maxF of ATRC
@@ -54,12 +55,9 @@ class SaliencyMetric(TaskMetric):
         super().__init__()
         # By threshold: pixels that are truly salient, predicted so, both; sums over images of
         # precision, recall, IoU.
-        self.add_state(
-            "pixels", torch.zeros(3, _THRESHOLDS, dtype=torch.int64), dist_reduce_fx="sum"
-        )
-        self.add_state(
-            "shares", torch.zeros(3, _THRESHOLDS, dtype=torch.float64), dist_reduce_fx="sum"
-        )
+        pixels = torch.zeros(3, _THRESHOLDS, dtype=torch.int64)
+        self.add_state("pixels", pixels, dist_reduce_fx="sum")
+        self.add_state("shares", pixels.double(), dist_reduce_fx="sum")
         # Images with a salient pixel, and all.
         self.add_state("images", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -74,12 +72,15 @@ class SaliencyMetric(TaskMetric):
             ValueError: the shapes differ.
         """
         check_probabilities("saliency", prediction, targets)
-        valid, truth = targets.valid, targets.valid & (targets.value > 0)
+        valid = targets.valid
+        truth = valid & (targets.value > 0)
         true = truth.sum((1, 2)).double().unsqueeze(1).expand(-1, _THRESHOLDS)
         probability = prediction.squeeze(1)
-        predicted, both = _at_thresholds(probability, valid), _at_thresholds(probability, truth)
+        predicted = _at_thresholds(probability, valid)
+        both = _at_thresholds(probability, truth)
         union = true + predicted - both
-        has_pixels, has_truth = valid.any(2).any(1), true[:, 0] > 0
+        has_pixels = valid.any(2).any(1)
+        has_truth = true[:, 0] > 0
         precision = torch.where(has_truth.unsqueeze(1), both / predicted.clamp(min=1), 0.0)
         iou = torch.where(union > 0, both / union.clamp(min=1), has_pixels.double().unsqueeze(1))
         self.pixels += torch.stack([true, predicted, both]).sum(1).long()
@@ -89,9 +90,8 @@ class SaliencyMetric(TaskMetric):
     def compute(self) -> dict[str, float]:
         """Percent by key; nan where nothing was valid."""
         true, predicted, both = self.pixels.double()
-        f = (
-            (1 + _BETA_SQUARED) * both / (_BETA_SQUARED * true + predicted)
-        )  # P = both / predicted, R = both / true
+        # P = both / predicted, R = both / true
+        f = (1 + _BETA_SQUARED) * both / (_BETA_SQUARED * true + predicted)
         with_truth, images = self.images
         precision, recall, iou = self.shares[:, _INNER]
         f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-12) / with_truth
@@ -100,15 +100,11 @@ class SaliencyMetric(TaskMetric):
 
 
 def _at_thresholds(probability: Tensor, counted: Tensor) -> Tensor:
-    """How many of the ``counted`` pixels (B, H, W) reach each threshold, float64 (B,
-    _THRESHOLDS).
-    """
-    thresholds = torch.arange(1, _THRESHOLDS + 1, device=probability.device).double() / (
-        _THRESHOLDS + 1
-    )
-    passed = torch.bucketize(
-        probability.double().nan_to_num(0.0), thresholds, right=True
-    )  # so many thresholds
+    """How many of the counted pixels (B, H, W) reach each threshold, float64 (B, _THRESHOLDS)."""
+    numbers = torch.arange(1, _THRESHOLDS + 1, device=probability.device)
+    thresholds = numbers.double() / (_THRESHOLDS + 1)
+    # So many thresholds a pixel passes.
+    passed = torch.bucketize(probability.double().nan_to_num(0.0), thresholds, right=True)
     histogram = thresholds.new_zeros(len(probability), _THRESHOLDS + 1)
     histogram.scatter_add_(1, passed.flatten(1), counted.flatten(1).double())
     return histogram.flip(1).cumsum(1).flip(1)[:, 1:]

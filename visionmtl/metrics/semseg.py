@@ -13,12 +13,12 @@ from visionmtl.types import DenseTargets
 
 
 class SemSegMetric(TaskMetric):
-    """IoU_c = TP / (TP + FP + FN) in percent, from counts summed over the split (not averaged over
-    images or batches).
+    """IoU_c = TP / (TP + FP + FN) in percent.
 
-    ``miou`` is the mean over the classes whose union is not empty, that is, which occur in the
-    truth or are predicted; the other classes are nan in ``per_class``. ``pixel_accuracy`` is sum TP
-    / number of valid pixels.
+    The counts are summed over the split, not averaged over images or batches. ``miou`` is the mean
+    over the classes whose union is not empty, that is, which occur in the truth or are predicted;
+    the other classes are nan in ``per_class``. ``pixel_accuracy`` is sum TP / number of valid
+    pixels.
 
     Where an annotation speaks of some classes only (``known``), a pixel that is predicted as one of
     the others is missed, but no false positive of that class, which may well be there under another
@@ -55,15 +55,16 @@ class SemSegMetric(TaskMetric):
             ValueError: the shapes do not fit.
         """
         k = len(self.classes)
-        truth, valid = targets.value.long(), targets.valid
-        is_logits = prediction.ndim == 4 and prediction.shape[1] == k
-        predicted = prediction.argmax(1) if is_logits else prediction
+        truth = targets.value.long()
+        valid = targets.valid
+        predicted = prediction
+        if prediction.ndim == 4 and prediction.shape[1] == k:
+            predicted = prediction.argmax(1)
         if predicted.shape != truth.shape or predicted.is_floating_point():
             b, h, w = truth.shape
-            raise ValueError(
-                f"semseg: expected logits ({b}, {k}, {h}, {w}) or integer class ids ({b}, {h}, {w}), "
-                f"got {prediction.dtype} {tuple(prediction.shape)}"
-            )
+            shapes = f"logits ({b}, {k}, {h}, {w}) or integer class ids ({b}, {h}, {w})"
+            got = f"{prediction.dtype} {tuple(prediction.shape)}"
+            raise ValueError(f"semseg: expected {shapes}, got {got}")
         predicted = predicted.long()
         in_range = (truth >= 0) & (truth < k) & (predicted >= 0) & (predicted < k)
         if targets.known is not None:
@@ -86,9 +87,8 @@ class SemSegMetric(TaskMetric):
         counts = self.counts.cpu()
         k = len(self.classes)
         if counts[-1]:
-            raise ValueError(
-                f"semseg: {int(counts[-1])} valid pixels have a class id outside 0..{k - 1}"
-            )
+            pixels = f"{int(counts[-1])} valid pixels"
+            raise ValueError(f"semseg: {pixels} have a class id outside 0..{k - 1}")
         confusion = counts[:-1].view(k, k + 1).double()
         hits = confusion.diagonal()
         union = confusion[:, :k].sum(0) + confusion.sum(1) - hits

@@ -26,23 +26,19 @@ def thin(mask: np.ndarray) -> np.ndarray:
 
 
 _BITS = np.array([[8, 4, 2], [16, 0, 1], [32, 64, 128]], np.float32)
-"""The neighbours x1 .. x8, which start in the east and go round against the clock, as bits of a
-number.
-"""
+"""The neighbours x1 .. x8 as bits of a number; from the east on they go against the clock."""
 
 
 @lru_cache
 def _tables() -> tuple[np.ndarray, ...]:
     """For both sub-iterations, uint8 (256,): whether a pixel with these neighbours stays."""
     x = np.arange(256)[:, None] >> np.arange(8) & 1 == 1  # column i is x(i + 1)
-    odd, even, after = (
-        x[:, 0::2],
-        x[:, 1::2],
-        np.roll(x[:, 0::2], -1, 1),
-    )  # x1 x3 x5 x7; x2 x4 x6 x8; x3 x5 x7 x1
+    odd = x[:, 0::2]  # x1 x3 x5 x7
+    even = x[:, 1::2]  # x2 x4 x6 x8
+    after = np.roll(odd, -1, 1)  # x3 x5 x7 x1
     crossings = (~odd & (even | after)).sum(1)
     neighbours = np.minimum((odd | even).sum(1), (even | after).sum(1))
     border = (crossings == 1) & (neighbours >= 2) & (neighbours <= 3)
     first = (x[:, 1] | x[:, 2] | ~x[:, 7]) & x[:, 0]
     second = (x[:, 5] | x[:, 6] | ~x[:, 3]) & x[:, 4]
-    return tuple((~border | side).astype(np.uint8) for side in (first, second))
+    return (~border | first).astype(np.uint8), (~border | second).astype(np.uint8)

@@ -1,21 +1,19 @@
-"""Networks: backbones, decoders, sharing schemes and heads."""
+"""Networks: a backbone, a decoder, a sharing scheme and a head per task, built from names.
 
-from __future__ import annotations
+``SHARING``, ``DECODERS`` and ``HEADS`` are the registries of what there is.
 
-from typing import TYPE_CHECKING, Any
+>>> from visionmtl.tasks import TaskSpec
+>>> tasks = [TaskSpec.semseg(["floor", "wall"]), TaskSpec.depth(max_depth=10.0)]
+>>> model = create_model("test_resnet", tasks, sharing="hard", decoder="fpn")
+>>> sorted(SHARING)
+['cross_stitch', 'hard', 'independent', 'mtan', 'nddr']
+"""
 
-if TYPE_CHECKING:
-    from visionmtl.models.sharing import SHARING
+from visionmtl.models.backbone import create_backbone
+from visionmtl.models.decoders import DECODERS
+from visionmtl.models.factory import create_model
+from visionmtl.models.heads import HEADS
+from visionmtl.models.multitask import MultiTaskModel
+from visionmtl.models.sharing import SHARING
 
-__all__ = ["SHARING"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import ``SHARING`` on first use (PEP 562): it loads timm, which model folders and the zoo do
-    not need.
-    """
-    if name != "SHARING":
-        raise AttributeError(f"module 'visionmtl.models' has no attribute {name!r}")
-    from visionmtl.models.sharing import SHARING
-
-    return SHARING
+__all__ = ["DECODERS", "HEADS", "SHARING", "MultiTaskModel", "create_backbone", "create_model"]

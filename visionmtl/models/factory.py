@@ -9,8 +9,10 @@ from typing import Any
 from torch import nn
 
 from visionmtl._options import check_options
-from visionmtl.models.backbone import Backbone, create_backbone
+from visionmtl.models.backbone.base import Backbone
+from visionmtl.models.backbone.create import create_backbone
 from visionmtl.models.decoders import DECODERS, Decoder
+from visionmtl.models.decoders.base import check_decoder
 from visionmtl.models.heads import HEADS, Head
 from visionmtl.models.multitask import MultiTaskModel
 from visionmtl.models.sharing import SHARING
@@ -26,8 +28,9 @@ CONFIG_KEYS = (
     "heads",
     "input_size",
 )
-"""What ``MultiTaskModel.config`` holds. Never ``pretrained``: a published model must not fetch
-weights of its own.
+"""What ``MultiTaskModel.config`` holds.
+
+Never ``pretrained``: a published model must not fetch weights of its own.
 """
 
 Options = Mapping[str, Any]
@@ -67,12 +70,15 @@ def create_model(
     tasks = list(tasks)
     names = _check_names(tasks)
     size = _check_size(input_size)
-    chosen = {task: dict(options) for task, options in (heads or {}).items()}
-    if unknown := sorted(set(chosen) - set(names)):
+    sharing_options = dict(sharing_options or {})
+    decoder_options = dict(decoder_options or {})
+    heads = {task: dict(options) for task, options in (heads or {}).items()}
+    unknown = sorted(set(heads) - set(names))
+    if unknown:
         raise ValueError(f"model.heads: unknown tasks {unknown}; the model has {names}")
-    head_types = {spec.name: _head_type(spec, chosen.get(spec.name, {})) for spec in tasks}
-    _check("model.decoder", DECODERS.find(decoder), decoder_options or {})
-    _check("model.sharing", SHARING.find(sharing), sharing_options or {})
+    chosen = {spec.name: _choose_head(spec, heads.get(spec.name, {})) for spec in tasks}
+    _check("model.decoder", DECODERS.find(decoder), decoder_options)
+    _check("model.sharing", SHARING.find(sharing), sharing_options)
 
     weights: Mapping[str, Any] | None = None
     if pretrained:
@@ -85,28 +91,32 @@ def create_model(
         return made
 
     def make_decoder(in_channels: Sequence[int]) -> Decoder:
-        return DECODERS.make(decoder, {"in_channels": in_channels}, decoder_options or {})
+        made = DECODERS.make(decoder, {"in_channels": in_channels}, decoder_options)
+        check_decoder(made, in_channels)
+        return made
 
-    levels = {task: HEADS[head].levels for task, head in head_types.items()}
+    levels = {task: HEADS[head].levels for task, (head, _) in chosen.items()}
     parts = {"levels": levels, "make_backbone": make_backbone, "make_decoder": make_decoder}
-    trunk = SHARING.make(sharing, parts, sharing_options or {})
-    built: dict[str, Head] = {}
+    trunk = SHARING.make(sharing, parts, sharing_options)
+    made_heads: dict[str, Head] = {}
     for spec in tasks:
-        own = trunk.decoder_of(spec.name)
-        given = {"in_channels": own.channels, "strides": own.strides, **spec.kind.facts()}
-        options = {k: v for k, v in chosen.get(spec.name, {}).items() if k != "type"}
-        built[spec.name] = HEADS.make(head_types[spec.name], given, options)
-    config = {
+        head, options = chosen[spec.name]
+        maps = trunk.decoder_of(spec.name)
+        given = {"in_channels": maps.channels, "strides": maps.strides, **spec.kind.facts()}
+        made_heads[spec.name] = HEADS.make(head, given, options)
+    config: dict[str, Any] = {
         "backbone": backbone,
         "tasks": [spec.to_dict() for spec in tasks],
         "sharing": sharing,
-        "sharing_options": dict(sharing_options or {}),
+        "sharing_options": sharing_options,
         "decoder": decoder,
-        "decoder_options": dict(decoder_options or {}),
-        "heads": chosen,
-        "input_size": None if size is None else list(size),
+        "decoder_options": decoder_options,
+        "heads": heads,
+        "input_size": None,
     }
-    return MultiTaskModel(trunk, built, tasks, config, size)
+    if size is not None:
+        config["input_size"] = list(size)
+    return MultiTaskModel(trunk, made_heads, tasks, config, size)
 
 
 def create_model_from_config(config: Mapping[str, Any]) -> MultiTaskModel:
@@ -119,26 +129,27 @@ def create_model_from_config(config: Mapping[str, Any]) -> MultiTaskModel:
     values = dict(config)
     if "decoder_channels" in values:  # models of version 0.1
         values["decoder_options"] = {"channels": values.pop("decoder_channels")}
-    if unknown := sorted(str(key) for key in values if key not in CONFIG_KEYS):
+    unknown = sorted(str(key) for key in values if key not in CONFIG_KEYS)
+    if unknown:
         raise ValueError(f"model config: unknown keys {unknown}; known: {', '.join(CONFIG_KEYS)}")
-    if missing := [key for key in ("backbone", "tasks") if key not in values]:
+    missing = [key for key in ("backbone", "tasks") if key not in values]
+    if missing:
         raise ValueError(f"model config: missing keys {missing}")
     tasks = [TaskSpec.from_dict(task) for task in values.pop("tasks")]
     return create_model(values.pop("backbone"), tasks, **values)
 
 
-def _head_type(spec: TaskSpec, options: Options) -> str:
-    """The name of the head of a task; its options are checked."""
-    name = str(options.get("type", spec.kind.head))
-    known = [head for head, cls in HEADS.items() if spec.kind.name in cls.kinds]
+def _choose_head(spec: TaskSpec, given: Options) -> tuple[str, dict[str, Any]]:
+    """The name of the head of a task, and its options, which are checked."""
+    options = dict(given)
+    name = options.pop("type", spec.kind.head)
+    kind = spec.kind.name
+    known = HEADS.names_for(kind)
     if name not in known:
-        listed = ", ".join(known)
-        raise ValueError(
-            f"model.heads.{spec.name}.type: no {spec.kind.name} head {name!r}; known: {listed}"
-        )
-    own = {key: value for key, value in options.items() if key != "type"}
-    _check(f"model.heads.{spec.name}", HEADS[name], own)
-    return name
+        problem = f"no {kind} head {name!r}; known: {', '.join(known)}"
+        raise ValueError(f"model.heads.{spec.name}.type: {problem}")
+    _check(f"model.heads.{spec.name}", HEADS[name], options)
+    return name, options
 
 
 def _check(key: str, cls: type, options: Options) -> None:
@@ -152,7 +163,8 @@ def _check_names(tasks: Sequence[TaskSpec]) -> list[str]:
     names = [spec.name for spec in tasks]
     if not names or len(set(names)) != len(names):
         raise ValueError(f"tasks must be a non-empty list without repeated names, got {names}")
-    if taken := [name for name in names if hasattr(nn.ModuleDict(), name)]:
+    taken = [name for name in names if hasattr(nn.ModuleDict(), name)]
+    if taken:
         raise ValueError(f"task names {taken} are attributes of torch modules; choose others")
     if "samples" in names:
         raise ValueError("task name 'samples' is a key of evaluation results; choose another")
@@ -163,7 +175,7 @@ def _check_size(input_size: Sequence[int] | None) -> tuple[int, int] | None:
     if input_size is None:
         return None
     if len(input_size) != 2 or min(input_size) < 1:
-        raise ValueError(
-            f"model.input_size must be (height, width) in pixels, got {list(input_size)}"
-        )
-    return input_size[0], input_size[1]
+        given = list(input_size)
+        raise ValueError(f"model.input_size must be (height, width) in pixels, got {given}")
+    height, width = input_size
+    return height, width

@@ -35,6 +35,6 @@ def resize_to(x: Tensor, like: Tensor, mode: str = "nearest") -> Tensor:
     """``x`` (B, C, h, w) at the height and width of ``like``."""
     if x.shape[-2:] == like.shape[-2:]:
         return x
-    return F.interpolate(
-        x, size=like.shape[-2:], mode=mode, align_corners=None if mode == "nearest" else False
-    )
+    if mode == "nearest":
+        return F.interpolate(x, size=like.shape[-2:], mode=mode)
+    return F.interpolate(x, size=like.shape[-2:], mode=mode, align_corners=False)

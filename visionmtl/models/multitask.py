@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,11 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionmtl.models.heads.base import Head
-from visionmtl.models.sharing import Sharing
+from visionmtl.models.sharing.base import Sharing
 from visionmtl.types import Prediction, Pyramid, TaskSpec
-
-MULTIPLE = 32
-"""Images are padded to multiples of this, the coarsest stride of the pyramid."""
 
 
 class MultiTaskModel(nn.Module):
@@ -27,6 +24,9 @@ class MultiTaskModel(nn.Module):
         config: plain values from which ``create_model_from_config`` builds the same network.
         input_size: (height, width) of the images it was trained on; evaluation and prediction bring
             images to this scale. None leaves images as they are.
+
+    Attributes:
+        multiple: images are padded so that it divides H and W, as every stride does.
     """
 
     mean: Tensor
@@ -46,6 +46,7 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleDict({spec.name: heads[spec.name] for spec in tasks})
         self.config = config
         self.input_size = input_size
+        self.multiple = sharing.multiple
         backbone = sharing.backbones[0]
         self.register_buffer("mean", 255 * torch.tensor(backbone.mean).view(3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(backbone.std).view(3, 1, 1))
@@ -62,7 +63,8 @@ class MultiTaskModel(nn.Module):
             W) unit vectors, detection a ``DetectionOutput``, disparity (B, 1, H, W), saliency and
             edge logits (B, 1, H, W).
         """
-        return self.predict(self.features(images, tasks), (images.shape[-2], images.shape[-1]))
+        pyramids = self.features(images, tasks)
+        return self.predict(pyramids, (images.shape[-2], images.shape[-1]))
 
     def features(self, images: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Pyramid]:
         """The first half of ``forward``: the pyramid that the head of each task reads."""
@@ -77,18 +79,15 @@ class MultiTaskModel(nn.Module):
         return {task: self.heads[task](pyramid, size) for task, pyramid in pyramids.items()}
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What ``sharing`` sees: pixels by mean and standard deviation, padded at the bottom right
-        to ``MULTIPLE``.
-        """
+        """What ``sharing`` sees: standardised pixels, padded at the bottom right."""
         x = (images.float() - self.mean) / self.std
         height, width = x.shape[-2:]
-        return F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
+        return F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
 
     def _check(self, images: Tensor, tasks: Sequence[str] | None) -> None:
         if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(
-                f"images must be (B, 3, H, W) RGB in 0..255, got shape {tuple(images.shape)}"
-            )
+            shape = tuple(images.shape)
+            raise ValueError(f"images must be (B, 3, H, W) RGB in 0..255, got shape {shape}")
         unknown = [task for task in tasks or () if task not in self.heads]
         if unknown:
             raise ValueError(f"unknown tasks {unknown}; the model has {list(self.heads)}")
@@ -98,9 +97,7 @@ class MultiTaskModel(nn.Module):
         return self.sharing.shared_parameters()
 
     def task_parameters(self, task: str) -> list[nn.Parameter]:
-        """Parameters that only the loss of ``task`` reaches: its head and what it has of its own in
-        the trunk.
-        """
+        """Parameters that only the loss of ``task`` reaches: its head and its own of the trunk."""
         if task not in self.heads:
             raise ValueError(f"unknown task {task!r}; the model has {list(self.heads)}")
         shared = {id(p) for p in self.shared_parameters()}
@@ -109,20 +106,22 @@ class MultiTaskModel(nn.Module):
 
     def summary(self) -> str:
         """A few lines for people: parts, parameters shared and per task, strides."""
-        total = sum(p.numel() for p in self.parameters())
-        shared = sum(p.numel() for p in self.shared_parameters())
-        parts, width = self.config, max(11, *(len(spec.name) for spec in self.tasks))
-        width_of_maps = self.sharing.decoder_of(self.tasks[0].name).channels
+        names = self.config
+        decoder = self.sharing.decoder_of(self.tasks[0].name)
+        total = _millions(self.parameters())
         lines = [
-            f"{parts['backbone']} -> {parts['decoder']} ({width_of_maps} channels) -> "
-            f"{len(self.tasks)} heads, {parts['sharing']} sharing: {total / 1e6:.2f} M parameters",
-            f"  {'shared':<{width}} {shared / 1e6:8.3f} M",
+            f"{names['backbone']} -> {names['decoder']} ({decoder.channels} channels) -> "
+            f"{len(self.tasks)} heads, {names['sharing']} sharing: {total:.2f} M parameters"
         ]
+        width = max(11, *(len(spec.name) for spec in self.tasks))
+        lines.append(f"  {'shared':<{width}} {_millions(self.shared_parameters()):8.3f} M")
         for spec in self.tasks:
-            own = sum(p.numel() for p in self.task_parameters(spec.name))
-            what = spec.kind.describe()
-            strides = [4 * 2**level for level in self.sharing.levels[spec.name]]
-            lines.append(
-                f"  {spec.name:<{width}} {own / 1e6:8.3f} M  reads strides {strides}  {what}".rstrip()
-            )
+            own = _millions(self.task_parameters(spec.name))
+            reads = f"reads strides {self.sharing.strides_of(spec.name)}"
+            line = f"  {spec.name:<{width}} {own:8.3f} M  {reads}  {spec.kind.describe()}"
+            lines.append(line.rstrip())
         return "\n".join(lines)
+
+
+def _millions(parameters: Iterable[nn.Parameter]) -> float:
+    return sum(p.numel() for p in parameters) / 1e6

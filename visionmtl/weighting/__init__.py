@@ -1,6 +1,12 @@
-"""Loss weighting: losses (T,) -> scalar, one method per file."""
+"""Loss weighting: losses (T,) -> scalar, one method per file.
 
-from __future__ import annotations
+``WEIGHTINGS`` is the registry.
+
+>>> import torch
+>>> weighting = ConstantWeighting(["semseg", "depth"], weights={"semseg": 1.0, "depth": 0.5})
+>>> weighting(torch.tensor([1.0, 4.0]), [True, True])
+tensor(3.)
+"""
 
 from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
 from visionmtl.weighting.constant import ConstantWeighting

@@ -12,8 +12,7 @@ from visionmtl._registry import Registry
 
 
 class LossWeighting(nn.Module):
-    """Turns the losses of T tasks into the scalar that is minimised; what it learns is in its
-    ``state_dict``.
+    """Losses of T tasks -> the scalar that is minimised; what it learns is in its ``state_dict``.
 
     ``forward`` changes no state: it may be called for every micro-batch. What a method learns it
     learns from the three hooks below, which the engine calls with the losses of the whole step,
@@ -23,6 +22,7 @@ class LossWeighting(nn.Module):
         num_tasks: T.
 
     Attributes:
+        fixed: whether the weights are the same in every step.
         combines: whether a gradient balancer may act on the weighted gradients.
         needs_second_forward: whether ``after_step`` wants the losses of the same batch after the
             step.
@@ -30,6 +30,7 @@ class LossWeighting(nn.Module):
             gradients.
     """
 
+    fixed: ClassVar[bool] = False
     combines: ClassVar[bool] = True
     needs_gramian: ClassVar[bool] = False
     needs_second_forward: bool = False
@@ -77,8 +78,10 @@ class LossWeighting(nn.Module):
         """
 
     def end_epoch(self, losses: Tensor) -> None:
-        """Called after each epoch with its mean losses (T,), NaN for a task without truth; without
-        gradient.
+        """Called after each epoch, without gradient.
+
+        Args:
+            losses: (T,) the means of the epoch, NaN for a task without truth.
         """
 
 

@@ -24,13 +24,12 @@ class ConstantWeighting(LossWeighting):
         ValueError: an unknown task, a negative weight, or none that is positive.
     """
 
+    fixed = True
     weights: Tensor
 
-    def __init__(
-        self, tasks: Sequence[str], *, weights: Mapping[str, NonNegative] | None = None
-    ) -> None:
+    def __init__(self, tasks: Sequence[str], *, weights: Mapping[str, NonNegative] = {}) -> None:
         super().__init__(len(tasks))
-        given = dict(weights or {})
+        given = dict(weights)
         unknown = sorted(set(given) - set(tasks))
         if unknown:
             raise ValueError(f"weights: unknown tasks {unknown}; the run has {list(tasks)}")

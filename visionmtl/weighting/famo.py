@@ -10,17 +10,16 @@ from torch import Tensor
 
 from visionmtl._options import NonNegative, Positive
 from visionmtl.weighting.base import WEIGHTINGS, LossWeighting
-from visionmtl.weighting.rows import EPSILON, RowAdam, present_rows, put_rows
+from visionmtl.weighting.rows import EPSILON, RowAdam, constant_rows, present_rows, put_rows
 
 
 @WEIGHTINGS.register("famo")
 class FAMO(LossWeighting):
-    """c sum_t z_t log(L_t - b_t + 1e-8), z = softmax(xi), 1/c = sum_t z_t / (L_t - b_t + 1e-8); the
-    weights sum to 1.
+    """c sum_t z_t log(L_t - b_t + 1e-8) with z = softmax(xi) and a c so that the weights sum to 1.
 
-    After a step Adam moves the logits xi along the Jacobian of softmax times the fall of the log
-    losses: a task that fell less than others gains weight. Liu et al., 2023,
-        https://arxiv.org/abs/2306.03792, algorithm 2.
+    That is 1 / c = sum_t z_t / (L_t - b_t + 1e-8). After a step Adam moves the logits xi along the
+    Jacobian of softmax times the fall of the log losses: a task that fell less than others gains
+    weight. Liu et al., 2023, https://arxiv.org/abs/2306.03792, algorithm 2.
 
     The fall is that of one batch, so the paper's method costs a forward pass per step. Without it,
     the fall from a task's last step to this one is taken, with the logits of that last step: a step
@@ -40,7 +39,6 @@ class FAMO(LossWeighting):
 
     combines = False  # the logits learn from a step that followed their own weights
 
-    logits: Tensor
     min_losses: Tensor
     last_losses: Tensor
     last_logits: Tensor
@@ -55,16 +53,18 @@ class FAMO(LossWeighting):
         second_forward: bool = True,
     ) -> None:
         super().__init__(num_tasks)
-        floors = [0.0] * num_tasks if min_losses is None else min_losses
+        floors = [0.0] * num_tasks
+        if min_losses is not None:
+            floors = [float(floor) for floor in min_losses]
         if len(floors) != num_tasks:
             raise ValueError(
-                f"min_losses must be one number for each of {num_tasks} tasks, got {list(floors)}"
+                f"min_losses must be one number for each of {num_tasks} tasks, got {floors}"
             )
         self.weight_decay = weight_decay
         self.needs_second_forward = second_forward
-        self.adam = RowAdam(num_tasks, lr)
-        self.register_buffer("logits", torch.zeros(num_tasks))
-        self.register_buffer("min_losses", torch.tensor([float(b) for b in floors]))
+        self.logits = constant_rows(0.0, num_tasks)
+        self.adam = RowAdam(self.logits, lr)
+        self.register_buffer("min_losses", torch.tensor(floors))
         self.register_buffer("last_losses", torch.full((num_tasks,), math.nan))
         self.register_buffer("last_logits", torch.zeros(num_tasks))
 
@@ -77,18 +77,20 @@ class FAMO(LossWeighting):
         return (c * z * shifted.log()).sum()
 
     def after_step(self, losses: Tensor, after: Tensor | None, present: Sequence[bool]) -> None:
+        current = present_rows(self.logits, present)
         if self.needs_second_forward:
             assert after is not None
-            fall, logits = self._fall(losses, after, present), self.logits
+            fall = self._fall(losses, after, present)
+            logits = current
         else:
-            fall, logits = self._fall(self.last_losses, losses, present), self.last_logits
+            fall = self._fall(self.last_losses, losses, present)
             fall = torch.where(fall.isnan(), 0.0, fall)  # a task's first step
-        z = torch.softmax(present_rows(logits, present), dim=0)
-        current = present_rows(self.logits, present)
+            logits = present_rows(self.last_logits, present)
         put_rows(self.last_losses, present_rows(losses, present), present)
         put_rows(self.last_logits, current, present)
+        z = torch.softmax(logits, dim=0)
         gradient = z * (fall - (z * fall).sum()) + self.weight_decay * current
-        self.adam.step(self.logits, gradient, present)
+        self.adam.step(gradient, present)
 
     def _fall(self, before: Tensor, after: Tensor, present: Sequence[bool]) -> Tensor:
         return self._shifted(before, present).log() - self._shifted(after, present).log()

@@ -26,4 +26,6 @@ class GeometricLoss(LossWeighting):
         self, losses: Tensor, present: Sequence[bool], generator: torch.Generator | None = None
     ) -> Tensor:
         logs = log_losses(losses, present)
-        return torch.exp(logs.mean()) if any(present) else logs.sum()
+        if not any(present):
+            return logs.sum()
+        return torch.exp(logs.mean())

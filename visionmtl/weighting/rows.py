@@ -1,11 +1,10 @@
-"""What the methods share: the rows of the present tasks, their logarithms, and an optimiser for
-some of T numbers.
-"""
+"""What the methods share: the rows of the present tasks, and an optimiser for one number each."""
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +14,16 @@ EPSILON = 1e-8
 
 
 def present_rows(values: Iterable[Tensor], present: Sequence[bool]) -> Tensor:
-    """The rows (P,) of ``values`` (T,) that are present, chosen on the host; (0,) with a graph
-    where none is.
+    """The rows (P,) of ``values`` (T,) that are present, chosen on the host.
 
-    Rows that are left out get the gradient 0, or none at all if they are parameters of their own.
+    Where none is they are (0,), with a graph. Rows that are left out get the gradient 0, or none at
+    all if they are parameters of their own.
     """
     rows = list(values)
-    kept = [row for row, here in zip(rows, present, strict=True) if here]
-    return torch.stack(kept) if kept else torch.stack(rows)[:0]
+    kept = _chosen(rows, present)
+    if not kept:
+        return torch.stack(rows)[:0]
+    return torch.stack(kept)
 
 
 def log_losses(losses: Tensor, present: Sequence[bool]) -> Tensor:
@@ -30,55 +31,49 @@ def log_losses(losses: Tensor, present: Sequence[bool]) -> Tensor:
     return torch.log(present_rows(losses, present) + EPSILON)
 
 
-def put_rows(buffer: Tensor, rows: Tensor, present: Sequence[bool]) -> None:
-    """Write ``rows`` (P,) to the present rows of ``buffer`` (T,): the inverse of
-    ``present_rows``.
-    """
-    slots = [slot for slot, here in zip(buffer.unbind(), present, strict=True) if here]
-    for slot, row in zip(slots, rows.unbind(), strict=True):
-        slot.copy_(row)
+def put_rows(values: Iterable[Tensor], rows: Tensor, present: Sequence[bool]) -> None:
+    """Write ``rows`` (P,) to the present rows of ``values`` (T,): undoes ``present_rows``."""
+    for value, row in zip(_chosen(values, present), rows.unbind(), strict=True):
+        value.copy_(row)
+
+
+def _chosen(values: Iterable[Tensor], present: Sequence[bool]) -> list[Tensor]:
+    return [value for value, here in zip(values, present, strict=True) if here]
+
+
+def constant_rows(value: float, num_tasks: int) -> nn.ParameterList:
+    """T numbers that ``RowAdam`` may move and no other optimiser."""
+    rows = nn.ParameterList()
+    for _ in range(num_tasks):
+        rows.append(nn.Parameter(torch.tensor(value), requires_grad=False))
+    return rows
 
 
 class RowAdam(nn.Module):
-    """Adam for T numbers of which a step moves only some: each has its own moments and its own
-    count of steps.
+    """``torch.optim.Adam`` on one number per task, with gradients that the method works out itself.
 
-    Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980. ``torch.optim.Adam`` would let the
-    momentum move absent rows, and its state is not part of a module's.
+    Each number is a parameter of its own: that of an absent task then has no gradient, and a
+    momentum does not move it. The optimiser's state is part of ``state_dict``.
 
     Args:
-        size: T.
-        lr: the learning rate, finite and > 0.
-
-    Raises:
-        ValueError: a learning rate out of its range.
+        rows: T scalars.
+        lr: the learning rate.
     """
 
-    mean: Tensor
-    square: Tensor
-    steps: Tensor
-
-    def __init__(self, size: int, lr: float) -> None:
+    def __init__(self, rows: nn.ParameterList, lr: float) -> None:
         super().__init__()
-        if not 0 < lr < math.inf:
-            raise ValueError(f"lr must be finite and > 0, got {lr}")
-        self.lr = lr
-        for name in ("mean", "square", "steps"):
-            self.register_buffer(name, torch.zeros(size))
+        self.optimizer = torch.optim.Adam(rows, lr=lr)
 
-    def step(self, values: Tensor, gradient: Tensor, present: Sequence[bool]) -> None:
-        """Move the present rows of ``values`` (T,) in place, against ``gradient`` (P,)."""
-        gradient = gradient.to(self.mean)
-        mean = present_rows(self.mean, present).lerp(gradient, 0.1)
-        square = present_rows(self.square, present).lerp(gradient.square(), 0.001)
-        steps = present_rows(self.steps, present) + 1
-        put_rows(self.mean, mean, present)
-        put_rows(self.square, square, present)
-        put_rows(self.steps, steps, present)
-        mean = mean / -torch.expm1(
-            steps * math.log(0.9)
-        )  # expm1: 1 - 0.999^1 has four digits in float32
-        square = square / -torch.expm1(steps * math.log(0.999))
-        put_rows(
-            values, present_rows(values, present) - self.lr * mean / (square.sqrt() + 1e-8), present
-        )
+    def step(self, gradient: Tensor, present: Sequence[bool]) -> None:
+        """Move the present rows against ``gradient`` (P,)."""
+        rows = self.optimizer.param_groups[0]["params"]
+        for row, slope in zip(_chosen(rows, present), gradient.unbind(), strict=True):
+            row.grad = slope.to(row)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(copy.deepcopy(state))

@@ -15,14 +15,14 @@ from visionmtl.weighting.rows import log_losses
 
 @WEIGHTINGS.register("stch")
 class STCH(LossWeighting):
-    """P mu log sum_t exp(log(L_t / z_t) / mu) over the P present tasks: a smooth maximum of the
-    relative losses.
+    """P mu log sum_t exp(log(L_t / z_t) / mu): a smooth maximum of the relative losses.
 
-    Lin et al., 2024, https://arxiv.org/abs/2402.19078, in the form of its multi-task experiments:
-    on log losses, times the number of tasks. The first ``warmup_epochs`` epochs minimise sum_t log
-    L_t; the mean losses of the last of them are the z_t. A task without truth in that epoch takes
-    its z_t from the last epoch before, or the first after, that has truth for it, and 1 until then.
-    Losses must be >= 0; 1e-8 is added before the logarithm.
+    The sum runs over the P present tasks. Lin et al., 2024, https://arxiv.org/abs/2402.19078, in
+    the form of its multi-task experiments: on log losses, times the number of tasks. The first
+    ``warmup_epochs`` epochs minimise sum_t log L_t; the mean losses of the last of them are the
+    z_t. A task without truth in that epoch takes its z_t from the last epoch before, or the first
+    after, that has truth for it, and 1 until then. Losses must be >= 0; 1e-8 is added before the
+    logarithm.
 
     Args:
         num_tasks: T.
@@ -39,7 +39,8 @@ class STCH(LossWeighting):
 
     def __init__(self, num_tasks: int, *, mu: Positive = 1.0, warmup_epochs: Count = 5) -> None:
         super().__init__(num_tasks)
-        self.mu, self.warmup_epochs = mu, warmup_epochs
+        self.mu = mu
+        self.warmup_epochs = warmup_epochs
         self.register_buffer("epochs", torch.zeros((), dtype=torch.long))
         self.register_buffer("reference", torch.full((num_tasks,), math.nan))
 
@@ -51,9 +52,8 @@ class STCH(LossWeighting):
             return logs.sum()
         relative = logs - log_losses(self.reference.nan_to_num(nan=1.0), present)
         smooth = len(logs) * self.mu * torch.logsumexp(relative / self.mu, dim=0)
-        return torch.where(
-            self.epochs < self.warmup_epochs, logs.sum(), smooth
-        )  # chosen on the device: no sync
+        # Chosen on the device: no sync.
+        return torch.where(self.epochs < self.warmup_epochs, logs.sum(), smooth)
 
     def end_epoch(self, losses: Tensor) -> None:
         wanted = (self.epochs < self.warmup_epochs) | self.reference.isnan()

@@ -3,64 +3,97 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from visionmtl.config.data import RoomsSource, sources
-from visionmtl.config.schema import Config
 from visionmtl.models.multitask import MultiTaskModel
 
 
-def model_card(model: MultiTaskModel, config: Config, record: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How a model was trained, and how good it is; plain values.
+
+    Attributes:
+        metrics: results on the validation data, by task and key; None for NaN.
+        data: type of the training data.
+        source: the data in a few words, Markdown.
+        split: name of the validation split.
+        command: what was typed.
+        hardware: what it ran on.
+        training_minutes: spent in training and evaluation.
+        epochs: that were trained.
+        best_epoch: after which the weights were taken, because validation was best then.
+        seed: of the run.
+        visionmtl_version: that trained it.
+    """
+
+    metrics: dict[str, Any]
+    data: str
+    source: str
+    split: str
+    command: str
+    hardware: str
+    training_minutes: float
+    epochs: int
+    best_epoch: int
+    seed: int
+    visionmtl_version: str
+
+
+CARD = """\
+# {backbone}, {num_tasks} tasks, {sharing} sharing
+
+{tasks}
+
+## Validation
+
+On split `{record.split}` of {record.source}; the checkpoint was chosen on this split.
+Shares, IoU, F and AP are in percent, angles in degrees, depth in metres.
+
+| task | metric | value |
+|---|---|---|
+{results}
+
+## Training
+
+`{record.command}` on {record.hardware}, {record.training_minutes} minutes,
+visionmtl {record.visionmtl_version}, seed {record.seed}, {record.epochs} epochs of {record.source}.
+The weights are those after epoch {record.best_epoch}.
+
+## Use
+
+```python
+from visionmtl import load_model, predict
+
+result = predict(load_model("path/to/this/folder"), "photo.jpg")
+```
+"""
+
+
+def model_card(model: MultiTaskModel, record: TrainingRecord) -> str:
     """Markdown: what the model predicts, how good it is on validation, how it was made, how to use
     it.
     """
-    tasks = [
-        f"- **{spec.name}** ({spec.kind.name}): {', '.join(spec.classes) or spec.kind.describe()}"
-        for spec in model.tasks
-    ]
-    tasks = [line.removesuffix(": ") for line in tasks]
-    rows = [
-        f"| {spec.name} | {key} | {_number(record['metrics'][spec.name][key])} |"
-        for spec in model.tasks
-        for key in spec.kind.metric.higher_is_better_by_key
-    ]
-    parts = sources(config.data)
-    data = " and ".join(
-        "the procedural rooms of visionmtl" if isinstance(p, RoomsSource) else f"`{p.root}`"
-        for p in parts
-    )
-    split = ", ".join(dict.fromkeys("val" if isinstance(p, RoomsSource) else p.val for p in parts))
-    return "\n".join(
-        [
-            f"# {config.model.backbone.name}, {len(model.tasks)} tasks, {config.model.sharing.type} sharing",
-            "",
-            *tasks,
-            "",
-            "## Validation",
-            "",
-            f"On split `{split}` of {data}; the checkpoint was chosen on this split.",
-            "Shares, IoU, F and AP are in percent, angles in degrees, depth in metres.",
-            "",
-            "| task | metric | value |",
-            "|---|---|---|",
-            *rows,
-            "",
-            "## Training",
-            "",
-            f"`{record['command']}` on {record['hardware']}, {record['training_minutes']} minutes,",
-            f"visionmtl {record['visionmtl_version']}, seed {config.seed}, {config.trainer.epochs} epochs of {data}.",
-            "",
-            "## Use",
-            "",
-            "```python",
-            "from visionmtl import load_model, predict",
-            "",
-            'result = predict(load_model("path/to/this/folder"), "photo.jpg")',
-            "```",
-            "",
-        ]
+    tasks = []
+    results = []
+    for spec in model.tasks:
+        what = ", ".join(spec.classes) or spec.kind.describe()
+        tasks.append(f"- **{spec.name}** ({spec.kind.name}): {what}".removesuffix(": "))
+        for key in spec.kind.metric.higher_is_better_by_key:
+            value = _number(record.metrics[spec.name], key)
+            results.append(f"| {spec.name} | {key} | {value} |")
+    return CARD.format(
+        backbone=model.config["backbone"],
+        num_tasks=len(model.tasks),
+        sharing=model.config["sharing"],
+        tasks="\n".join(tasks),
+        results="\n".join(results),
+        record=record,
     )
 
 
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
+def _number(values: Mapping[str, float | None], key: str) -> str:
+    value = values[key]
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}"

@@ -12,7 +12,8 @@ import torch
 from visionmtl._errors import RunError
 from visionmtl._files import write_atomic
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 knew no callbacks; the network is read from both."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -29,10 +30,13 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     torch.save({"format_version": FORMAT_VERSION, **state}, buffer)
     data = buffer.getvalue()
     sums = _sums_path(path)
-    line = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode()
+    line = _sum_line(data, path.name)
     try:
         if sums.exists():
-            write_atomic(sums, sums.read_bytes() + line)
+            before = sums.read_bytes()
+            if before.count(b"\n") > 1:  # a crash came between: one of the sums is that of the file
+                before = _sum_line(path.read_bytes(), path.name)
+            write_atomic(sums, before + line)
         write_atomic(path, data)
         write_atomic(sums, line)
     except OSError as error:
@@ -53,11 +57,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     sums = _sums_path(path)
     if sums.exists():
-        listed = [
-            line.split()[0]
-            for line in sums.read_text(errors="replace").splitlines()
-            if line.strip()
-        ]
+        rows = map(str.split, sums.read_text(errors="replace").splitlines())
+        listed = [row[0] for row in rows if row]
         if hashlib.sha256(data).hexdigest() not in listed:
             raise ValueError(f"{path}: damaged (its sha256 is not the one in {sums.name})")
     try:
@@ -82,6 +83,10 @@ def remove_stray_files(*folders: Path) -> None:
     for folder in folders:
         for stray in folder.glob(".*.tmp"):
             stray.unlink(missing_ok=True)
+
+
+def _sum_line(data: bytes, name: str) -> bytes:
+    return f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode()
 
 
 def _sums_path(path: Path) -> Path:

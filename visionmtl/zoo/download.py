@@ -1,128 +1,129 @@
-"""Downloads over https: resumable, checked before a file gets its name, safe with several processes
-at once.
+"""Downloads: pooch fetches, tries again, checks the sha256 and gives a file its name as a whole.
+
+Own here are only the rules that it does not have: https alone, also after a redirect, no more bytes
+than expected, and errors of one line. An interrupted download starts anew, pooch resumes none.
 """
 
 from __future__ import annotations
 
-import http.client
 import os
-import time
-import urllib.request
-import uuid
-from contextlib import suppress
+import tempfile
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
+
+import pooch
+import requests
+from tqdm import tqdm
 
 from visionmtl import __version__
 from visionmtl._files import FileEntry
 
 _TIMEOUT = 30.0  # seconds without a byte
-_ABANDONED = 2 * _TIMEOUT  # a partial file that was not written for so long has no owner any more
+_RETRIES = 2
 _SHOW_PROGRESS = 8 << 20  # from so many bytes on
 
 
 def is_safe(url: str) -> bool:
     """Whether a URL is https, or http on this machine."""
     parts = urlsplit(url)
-    loopback = parts.hostname in ("127.0.0.1", "localhost")
-    return bool(parts.hostname) and (
-        parts.scheme == "https" or (parts.scheme == "http" and loopback)
-    )
+    if parts.scheme == "http":
+        return parts.hostname in ("127.0.0.1", "localhost")
+    return parts.scheme == "https" and bool(parts.hostname)
 
 
 def download(url: str, path: Path, expected: FileEntry) -> None:
-    """Download into a hidden file beside ``path``; it gets its name when size and sha256 are right.
-
-    An interrupted download is resumed by the next call.
+    """Download to ``path``, which comes to be when size and sha256 are right; safe with several
+    processes at once.
 
     Raises:
         ValueError: the file is not the expected one; nothing is kept.
         OSError: it cannot be downloaded, or ``path`` cannot be written.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    _check_folder(path.parent)
+    pooch.get_logger().setLevel("WARNING")  # it tells what it downloads: the progress bar does
+    source = pooch.create(
+        path=path.parent,
+        base_url="",
+        registry={path.name: f"sha256:{expected.sha256}"},
+        urls={path.name: url},
+        retry_if_failed=_RETRIES,
+    )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _adopt_part(path, part)
-        file = part.open("ab")
-    except OSError as error:
-        reason = f"cannot write to the cache {path.parent} ({error.strerror})"
-        raise OSError(f"{reason}: set VISIONMTL_HOME to a folder that can be written") from error
-    try:
-        with file:
-            _receive(url, file, expected.size)
-            os.fsync(file.fileno())
-        if fault := expected.fault(part):
-            part.unlink()
-            raise ValueError(f"{url}: {fault}; nothing was kept")
-        part.replace(path)
-    except (OSError, http.client.HTTPException) as error:
+        source.fetch(path.name, downloader=partial(_receive, size=expected.size))
+    except ValueError as error:
+        raise ValueError(f"{url}: damaged: wrong sha256; nothing was kept") from error
+    except OSError as error:  # those of requests among them
         raise OSError(f"{url}: {str(error) or type(error).__name__}") from error
-    finally:
-        with suppress(FileNotFoundError):  # an unfinished file is left to the next call
-            os.utime(part, (0, 0))
 
 
-def _adopt_part(path: Path, part: Path) -> None:
-    """Rename what an interrupted download of ``path`` left to ``part``."""
-    for old in path.parent.glob(f".{path.name}.*.part"):
-        with suppress(FileNotFoundError):  # another process was faster
-            if time.time() - old.stat().st_mtime > _ABANDONED:
-                os.utime(old)  # first: under its new name nobody may take it for abandoned
-                old.replace(part)
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(
+            f"cannot write to the cache {folder} ({error.strerror}): "
+            "set VISIONMTL_HOME to a folder that can be written"
+        ) from error
 
 
-def _receive(url: str, file: IO[bytes], size: int) -> None:
-    """Append the body of ``url`` to ``file`` until it has ``size`` bytes; asks only for what it
-    lacks.
+def _receive(url: str, path: str | os.PathLike[str], _: pooch.Pooch, size: int) -> None:
+    """Write the body of ``url`` to ``path``; called by pooch, at every try."""
+    name = url.rpartition("/")[2]
+    progress = tqdm(
+        desc=name,
+        total=size,
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        disable=size < _SHOW_PROGRESS,
+    )
+    receive = pooch.HTTPDownloader(
+        progressbar=progress,
+        timeout=_TIMEOUT,
+        headers={"User-Agent": f"visionmtl/{__version__}", "Accept-Encoding": "identity"},
+        hooks={"response": partial(_check_response, size=size)},
+    )
+    with progress, open(path, "wb") as file:
+        receive(url, _Limited(file, size), None)
+
+
+def _check_response(response: requests.Response, size: int, **options: Any) -> None:
+    """Refuse an answer before its body is read; called by requests, also at every redirect.
+
+    Raises:
+        OSError: the answer is not the expected file, so a further try is no use.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    start = file.tell()
-    if start == size:
+    if response.is_redirect:
+        target = urljoin(response.url, response.headers["Location"])
+        downgraded = response.url.startswith("https:") and not target.startswith("https:")
+        if downgraded or not is_safe(target):
+            raise OSError(f"refused a redirect to {target}: not https")
         return
-    headers = {"User-Agent": f"visionmtl/{__version__}"}
-    if 0 < start < size:
-        headers["Range"] = f"bytes={start}-"
-    opener = urllib.request.build_opener(_SafeRedirects)
-    with opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as response:
-        if response.headers.get_content_type() == "text/html":
-            raise OSError("the server sent an HTML page instead of the file")
-        if response.status != 206:  # the whole file, from its beginning
-            start = 0
-            file.truncate(0)
-        elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            raise OSError("the server sent another part of the file than was asked for")
-        if response.length is not None and start + response.length != size:
-            raise OSError(f"the server announces {start + response.length} bytes, expected {size}")
-        with Progress(
-            console=Console(stderr=True), transient=True, disable=size < _SHOW_PROGRESS
-        ) as progress:
-            bar = progress.add_task(url.rpartition("/")[2], total=size)
-            while chunk := response.read1(1 << 20):
-                start += len(chunk)
-                if start > size:
-                    raise OSError(f"the server sends more than the expected {size} bytes")
-                file.write(chunk)
-                file.flush()  # its time stamp tells other processes that it is in use
-                progress.update(bar, completed=start)
-    if start < size:
-        raise OSError(f"the connection ended after {start} of {size} bytes")
+    if 400 <= response.status_code < 500:
+        raise OSError(f"HTTP error {response.status_code} ({response.reason})")
+    if not response.ok:
+        return  # requests raises it, and pooch tries again
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        raise OSError("the server sent an HTML page instead of the file")
+    announced = int(response.headers.get("Content-Length", size))
+    if announced != size:
+        raise OSError(f"the server announces {announced} bytes, expected {size}")
 
 
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to https only; a loopback server may redirect to itself."""
+class _Limited:
+    """A file that refuses to grow over ``size`` bytes."""
 
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: Any,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        if not is_safe(newurl) or (req.type, urlsplit(newurl).scheme) == ("https", "http"):
-            raise OSError(f"refused a redirect to {newurl}: not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self.file = file
+        self.size = size
+
+    def write(self, data: bytes) -> None:
+        if self.file.tell() + len(data) > self.size:
+            raise OSError(f"the server sends more than the expected {self.size} bytes")
+        self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()

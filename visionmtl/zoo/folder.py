@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,13 +22,18 @@ from torch import Tensor
 
 from visionmtl import __version__
 from visionmtl._files import read_json, write_atomic
-from visionmtl.types import TaskSpec
+from visionmtl.models.factory import create_model_from_config
+from visionmtl.models.multitask import MultiTaskModel
+from visionmtl.tasks import TaskSpec
+from visionmtl.zoo.weights import load_weights, stored_tensors
 
-if TYPE_CHECKING:
-    from visionmtl.models.multitask import MultiTaskModel
-
-FORMAT_VERSION = 1
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+FORMAT_VERSION = 2
+"""Of new folders: ``model`` has ``decoder_options``. In version 1, of visionmtl 0.1, it has
+``decoder_channels``; both are read.
+"""
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+CARD = "README.md"
 _RESERVED = ("format_version", "visionmtl_version", "model", "tasks", "weights_sha256")
 
 
@@ -54,10 +59,12 @@ def save_model(
             is not plain JSON.
     """
     folder = Path(folder)
-    tensors = _stored_tensors(model.state_dict(), dtype)
-    if taken := sorted(set(extra or {}) & set(_RESERVED)):
+    tensors = stored_tensors(model.state_dict(), dtype)
+    taken = sorted(set(extra or {}) & set(_RESERVED))
+    if taken:
         raise ValueError(
-            f"save_model: extra must not set {', '.join(taken)}: save_model writes these keys itself"
+            f"save_model: extra must not set {', '.join(taken)}: "
+            "save_model writes these keys itself"
         )
     weights = to_safetensors(tensors, metadata={"format": "pt"})
     config = {
@@ -123,8 +130,6 @@ def restore_model(
         ValueError: the config does not build a model, or the tasks or the tensors are not the ones
             of that model.
     """
-    from visionmtl.models.factory import create_model_from_config
-
     try:
         specs = [TaskSpec.from_dict(task) for task in tasks]
         model = create_model_from_config(dict(config))
@@ -147,80 +152,6 @@ def restore_model(
     return model.float().eval()
 
 
-def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Copy ``state`` into ``model``; every tensor must be there, and no other.
-
-    Tensors that ``model`` ties together may be stored under one of their names only.
-
-    Raises:
-        ValueError: lists missing keys, extra keys and keys of another shape or kind; ``model`` is
-            unchanged.
-    """
-    own = model.state_dict()
-    state = dict(state)
-    for alias, name in _aliases(own).items():
-        if alias not in state and name in state:
-            state[alias] = state[name]
-    problems = {
-        "missing": [key for key in own if key not in state],
-        "extra": [key for key in state if key not in own],
-        "different": [
-            f"{key} ({_describe(state[key])} for {_describe(own[key])})"
-            for key in own
-            if key in state and not _fits(state[key], own[key])
-        ],
-    }
-    if any(problems.values()):
-        parts = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in problems.items() if keys]
-        hint = ""
-        if state and all(str(key).startswith("module.") for key in state):
-            hint = "; every key starts with 'module.': store the state dict of the wrapped model, wrapper.module"
-        raise ValueError(f"{source}: the weights do not fit the model: {', '.join(parts)}{hint}")
-    model.load_state_dict(state)
-
-
-def _stored_tensors(state: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """Contiguous CPU tensors with storage of their own; tied tensors once, under their first
-    name.
-    """
-    aliases = _aliases(state)
-    tensors = {}
-    for name, value in state.items():
-        if name.startswith(("module.", "_orig_mod.")):
-            raise ValueError(
-                f"save_model: {name!r} belongs to a wrapper: pass the model inside it (.module, ._orig_mod)"
-            )
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"save_model: {name!r} is a {type(value).__name__}, only tensors can be stored"
-            )
-        if name in aliases:
-            continue
-        tensor = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        if dtype is not None and tensor.is_floating_point() and tensor.ndim > 1:
-            tensor = tensor.to(dtype)
-            if bool((tensor.isfinite().logical_not() & value.detach().cpu().isfinite()).any()):
-                largest = float(value.abs().max())
-                raise ValueError(
-                    f"save_model: {name!r} overflows in {dtype}: its largest value is {largest:.6g}"
-                )
-        tensors[name] = tensor
-    return tensors
-
-
-def _aliases(state: Mapping[str, Any]) -> dict[str, str]:
-    """Further name -> first name, of tensors that are one and the same memory."""
-    first: dict[tuple[Any, ...], str] = {}
-    aliases = {}
-    for name, value in state.items():
-        if isinstance(value, Tensor) and value.numel():
-            key = (value.device, value.dtype, value.data_ptr(), value.shape, value.stride())
-            owner = first.setdefault(key, name)
-            if owner != name:
-                aliases[name] = owner
-    return aliases
-
-
 def _read_config(path: Path) -> dict[str, Any]:
     """The checked content of a ``config.json``."""
     config = read_json(path)
@@ -228,28 +159,19 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}: not the config of a visionmtl model: it has no whole-number 'format_version'"
         )
-    if config["format_version"] != FORMAT_VERSION:
-        found = f"format_version {config['format_version']} of visionmtl {config.get('visionmtl_version')!r:.40}"
+    version = config["format_version"]
+    if not 1 <= version <= FORMAT_VERSION:
         raise ValueError(
-            f"{path}: {found}; visionmtl {__version__} reads {FORMAT_VERSION}: update visionmtl"
+            f"{path}: format_version {version} of visionmtl "
+            f"{config.get('visionmtl_version')!r:.40}; visionmtl {__version__} reads 1 to "
+            f"{FORMAT_VERSION}: update visionmtl"
         )
-    for key, kind in (("model", dict), ("tasks", list), ("weights_sha256", str)):
+    expected = {
+        "model": (dict, "an object"),
+        "tasks": (list, "a list"),
+        "weights_sha256": (str, "a string"),
+    }
+    for key, (kind, name) in expected.items():
         if not isinstance(config.get(key), kind):
-            names = {dict: "an object", list: "a list", str: "a string"}
-            raise ValueError(f"{path}: {key!r} must be {names[kind]}, got {config.get(key)!r:.80}")
+            raise ValueError(f"{path}: {key!r} must be {name}, got {config.get(key)!r:.80}")
     return config
-
-
-def _fits(value: Any, own: Tensor) -> bool:
-    same_kind = isinstance(value, Tensor) and value.is_floating_point() == own.is_floating_point()
-    return same_kind and value.shape == own.shape
-
-
-def _describe(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-
-
-def _first(names: list[str], count: int = 4) -> str:
-    return ", ".join(map(str, names[:count])) + (", ..." if len(names) > count else "")

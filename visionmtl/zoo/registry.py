@@ -20,10 +20,12 @@ from visionmtl.zoo.folder import CARD, CONFIG, WEIGHTS
 CHECKPOINTS = Path(__file__).parent / "models"
 """Where ``registry.json`` and the models that come with the package are."""
 REGISTRY_VERSION = 1
-_PART = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}"  # of a path or a hub name: no separator, no '..', no leading dot or dash
+_PART = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}"
+"""Of a path or a hub name: no separator, no '..', no leading dot or dash."""
 _LOCAL = re.compile(rf"{_PART}(/{_PART})*")
 HUB = re.compile(
-    rf"hf://(?P<repo>{_PART}/{_PART})(@(?P<revision>{_PART}))?(/(?P<subfolder>{_PART}(/{_PART})*))?"
+    rf"hf://(?P<repo>{_PART}/{_PART})(@(?P<revision>{_PART}))?"
+    rf"(/(?P<subfolder>{_PART}(/{_PART})*))?"
 )
 """A source on the Hugging Face hub."""
 
@@ -60,14 +62,16 @@ class ModelEntry:
         web = is_safe(source) and not set(source) & set("?#")
         if not (web or HUB.fullmatch(source) or _LOCAL.fullmatch(source)):
             raise ValueError(
-                "must be a folder of the package, https://... or hf://owner/repo[@revision][/subfolder]"
+                "must be a folder of the package, https://... or "
+                "hf://owner/repo[@revision][/subfolder]"
             )
         return source
 
     @field_validator("files")
     @classmethod
     def _whole_folder(cls, files: Mapping[str, FileEntry]) -> Mapping[str, FileEntry]:
-        if missing := sorted({WEIGHTS, CONFIG, CARD} - set(files)):
+        missing = sorted({WEIGHTS, CONFIG, CARD} - set(files))
+        if missing:
             raise ValueError(f"lacks {', '.join(missing)}")
         return files
 
@@ -82,10 +86,9 @@ def read_registry(path: Path | None = None) -> dict[str, ModelEntry]:
     registry = read_json(path)
     if not isinstance(registry, dict) or not isinstance(registry.get("models"), dict):
         raise ValueError(f"{path}: must be an object with 'format_version' and 'models'")
-    if registry.get("format_version") != REGISTRY_VERSION:
-        raise ValueError(
-            f"{path}: format_version {registry.get('format_version')!r}, expected {REGISTRY_VERSION}"
-        )
+    version = registry.get("format_version")
+    if version != REGISTRY_VERSION:
+        raise ValueError(f"{path}: format_version {version!r}, expected {REGISTRY_VERSION}")
     entries = {}
     for name, values in registry["models"].items():
         if not isinstance(values, dict) or "name" in values:

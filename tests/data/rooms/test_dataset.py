@@ -3,16 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visionmtl.data.rooms.dataset import (
-    CLASSES,
-    MAX_DEPTH,
-    MIN_PIXELS,
-    OBJECTS,
-    RoomsDataset,
-    sample_scene,
-)
-from visionmtl.data.rooms.raycast import SIDES, Scene, Solid, Texture, cast, entry
-from visionmtl.data.rooms.shading import PATTERNS, photograph
+from visionmtl.data.base import DATASETS
+from visionmtl.data.rooms.dataset import MAX_DEPTH, MIN_PIXELS, RoomsDataset, TrainSplit, ValSplit
+from visionmtl.data.rooms.layout import sample_scene
+from visionmtl.data.rooms.patterns import PATTERNS
+from visionmtl.data.rooms.raycast import cast
+from visionmtl.data.rooms.scene import CLASSES, OBJECTS, SIDES, Scene, Solid, Texture
+from visionmtl.data.rooms.shading import photograph
+from visionmtl.data.rooms.solids import entry
 from visionmtl.types import BoxTarget, Camera, DenseTarget, MultiTaskDataset, Sample
 
 GOLDEN_INDEX = 45
@@ -59,7 +57,7 @@ def test_sample_contract() -> None:
     sample = dataset[2]
     assert isinstance(dataset, MultiTaskDataset)
     assert len(dataset) == 3
-    assert [task.kind for task in dataset.tasks] == ["semseg", "depth", "normals", "detection"]
+    assert [task.kind.name for task in dataset.tasks] == ["semseg", "depth", "normals", "detection"]
     assert sample.sample_id == dataset.sample_id(2) == "rooms-5-000002"
     assert (sample.image.dtype, sample.image.shape) == (np.uint8, (*SIZE, 3))
     assert sample.image.flags.c_contiguous
@@ -388,8 +386,8 @@ def test_drop_labels_keeps_the_rest_of_the_sample() -> None:
             {"tasks": ["depth"], "drop_labels": {"semseg": 0.5}},
             "unknown task 'semseg'; tasks of this data set: depth",
         ),
-        ({"drop_labels": {"depth": 1.5}}, "share of 'depth' must be in 0..1, got 1.5"),
-        ({"drop_labels": {"depth": float("nan")}}, "share of 'depth' must be in 0..1, got nan"),
+        ({"drop_labels": {"depth": 1.5}}, "fraction of 'depth' must be in 0..1, got 1.5"),
+        ({"drop_labels": {"depth": float("nan")}}, "fraction of 'depth' must be in 0..1, got nan"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
@@ -401,3 +399,46 @@ def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
 def test_index_outside(index: int) -> None:
     with pytest.raises(IndexError, match=f"sample {index} of a rooms data set of 2"):
         RoomsDataset(2, (8, 8))[index]
+
+
+def test_splits_of_a_config() -> None:
+    assert DATASETS["rooms"] is RoomsDataset
+    assert RoomsDataset.split_types == {"train": TrainSplit, "val": ValSplit}
+    assert TrainSplit() == TrainSplit(samples=512, seed=0, drop_labels={})
+    assert ValSplit(samples=3) == ValSplit(samples=3, seed=1, drop_labels={})
+    split = ValSplit(samples=3, drop_labels={"depth": 1.0})
+    options = {"size": [32, 40]}
+    made = DATASETS.make("rooms", {"split": split, "tasks": ["depth", "normals"]}, options)
+    assert len(made) == 3
+    assert made.sample_id(2) == "rooms-1-000002"
+    assert list(made[0].targets) == ["normals"]
+    assert made[0].image.shape == (32, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "message"),
+    [
+        (TrainSplit, {"samples": 0}, r"^TrainSplit: samples: must be >= 1, got 0$"),
+        (ValSplit, {"seed": -1}, r"^ValSplit: seed: must be >= 0, got -1$"),
+        (
+            TrainSplit,
+            {"drop_labels": {"depth": 1.5}},
+            r"^TrainSplit: drop_labels\.depth: must be <= 1, got 1\.5$",
+        ),
+        (
+            TrainSplit,
+            {"sample": 3},
+            r"^TrainSplit: sample: unknown option; known: .*; did you mean 'samples'\?$",
+        ),
+    ],
+)
+def test_bad_splits(cls: type, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cls(**options)
+
+
+def test_bad_size_in_a_config() -> None:
+    given = {"split": TrainSplit(), "tasks": None}
+    message = r"^size: must be two integers \[height, width\] in 32..2048, got \[16, 64\]$"
+    with pytest.raises(ValueError, match=message):
+        DATASETS.make("rooms", given, {"size": [16, 64]})

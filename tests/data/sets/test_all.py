@@ -14,12 +14,15 @@ import pytest
 
 from visionmtl.analysis.check import check_dataset
 from visionmtl.cli.main import main
+from visionmtl.data.base import DATASETS, identify
 from visionmtl.data.convert import convert
 from visionmtl.data.folder import FolderDataset
 from visionmtl.data.mixture import MixtureDataset
-from visionmtl.data.sets import PACKINGS, identify
+from visionmtl.data.sets import PackedDataset
 from visionmtl.engine.datasets import open_folder, open_source
 from visionmtl.types import BoxTarget, MultiTaskDataset, TaskSpec
+
+PACKINGS = {name: cls for name, cls in DATASETS.items() if issubclass(cls, PackedDataset)}
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +105,11 @@ def assert_close(spec: TaskSpec, found: Any, expected: Any) -> None:
         np.testing.assert_array_equal(found.labels[order[1]], expected.labels[order[0]])
         return
     np.testing.assert_array_equal(found.valid, expected.valid)
-    if spec.kind == "normals":
+    if spec.name == "normals":
         cosine = (found.value * expected.value).sum(axis=2)[expected.valid]
         assert np.degrees(np.arccos(cosine.clip(-1, 1))).max(initial=0) < 0.5
     else:
-        step = {"depth": max(0.001, spec.max_depth / 65535), "disparity": 1 / 256}.get(spec.kind, 0)
+        step = getattr(spec.kind.codec.for_labels(spec.kind), "scale", 0)
         np.testing.assert_allclose(found.value, expected.value, atol=0.51 * step)
 
 
@@ -162,7 +165,7 @@ def test_a_mixture_is_no_folder(roots: dict[str, Path], tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"no data set: no dataset.yaml, and none of the packings nyuv2_mtan, "
+        ValueError, match=r"no data set: no dataset.yaml, and none of the packings cityscapes, "
     ):
         open_folder(tmp_path, "train")
     with pytest.raises(ValueError, match="no data set, no folder in it has a folder rgb"):

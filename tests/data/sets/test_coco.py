@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionmtl.data.sets.coco import Coco, PanopticSegments
+from visionmtl.data.sets.coco import Coco
+from visionmtl.data.sets.panoptic import PanopticSegments
 from visionmtl.types import BoxTarget, DenseTarget, Sample
 
 Make = Callable[[Path], None]
@@ -116,7 +117,10 @@ def test_label_images_may_lie_beside_annotations(root: Path) -> None:
 
 def test_label_images_that_are_still_packed_are_named(root: Path) -> None:
     shutil.rmtree(root / "annotations" / "panoptic_val2017")
-    expected = r"panoptic_val2017\.json: its label images are missing, unpack panoptic_val2017\.zip as .*panoptic_val2017$"
+    expected = (
+        r"panoptic_val2017\.json: its label images are missing, "
+        r"unpack panoptic_val2017\.zip as .*panoptic_val2017$"
+    )
     with pytest.raises(ValueError, match=expected):
         Coco(root, "val")
 
@@ -139,7 +143,7 @@ def test_only_the_files_of_the_wanted_tasks_are_read(root: Path) -> None:
     (root / "annotations" / "panoptic_val2017.json").write_text("{")
     assert Coco(root, "val", ["detection"]).dropped_boxes == {"crowd": 2}
     (root / "annotations" / "instances_val2017.json").write_text("{")
-    with pytest.raises(ValueError, match=r"panoptic_val2017\.json: Invalid JSON"):
+    with pytest.raises(ValueError, match=r"panoptic_val2017\.json: not valid JSON"):
         Coco(root, "val", ["semseg"])
 
 
@@ -148,7 +152,10 @@ def test_listed_images_that_are_not_there_are_named(root: Path, kind: str) -> No
     for name in ("000000000285", "000000000632"):
         (root / "val2017" / f"{name}.jpg").unlink()
     task = {"instances": "detection", "panoptic": "semseg"}[kind]
-    expected = rf"{kind}_val2017\.json: lists val2017/000000000285\.jpg, which is not there; missing: 2 of 3$"
+    expected = (
+        rf"{kind}_val2017\.json: lists val2017/000000000285\.jpg, which is not there; "
+        r"missing: 2 of 3$"
+    )
     with pytest.raises(ValueError, match=expected):
         Coco(root, "val", [task])
 
@@ -164,11 +171,14 @@ def test_unlisted_segments_are_named(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.pop("categories"), "categories: Field required"),
-        (lambda v: v["annotations"][1].pop("file_name"), "annotations.1.file_name: Field required"),
+        (lambda v: v.pop("categories"), "categories: required key is missing"),
+        (
+            lambda v: v["annotations"][1].pop("file_name"),
+            "annotations.1.file_name: required key is missing",
+        ),
         (
             lambda v: v["annotations"][0]["segments_info"][2].update(id=2**24),
-            "annotations.0.segments_info.2.id: Input should be less than 16777216, got 16777216",
+            "annotations.0.segments_info.2.id: must be < 16777216, got 16777216",
         ),
         (
             lambda v: v["annotations"][0]["segments_info"][2].update(category_id=7),

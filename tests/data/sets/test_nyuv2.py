@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from visionmtl.data.sets.base import facts
-from visionmtl.data.sets.nyuv2 import in_order, read_depth_npy, read_normals_npy
+from visionmtl.data.sets.ids import in_order
+from visionmtl.data.sets.labels import Frame
+from visionmtl.data.sets.npy import read_npy_depth, read_npy_normals
 
 META = Path(__file__).parents[4] / "shared/meta/nyuv2"
 needs_meta = pytest.mark.skipif(
@@ -70,20 +72,20 @@ def test_facts_are_those_of_the_authors_files() -> None:
 def test_arrays_of_depth_and_normals(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.array([[0.0, 1.5, np.nan, 10.5]]))
-    depth = read_depth_npy(path)
+    depth = read_npy_depth(path, 10.0)
     assert depth.value.tolist() == [[0, 1.5, 0, 0]]
     assert depth.valid.tolist() == [[False, True, False, False]]
     with pytest.raises(
         ValueError, match=r"a\.npy: expected normals \(H, W, 3\), got float64 \(1, 4\)$"
     ):
-        read_normals_npy(path, "y_down")
+        read_npy_normals(path, "y_down")
     np.save(path, np.zeros((1, 4, 2)))
     with pytest.raises(
         ValueError, match=r"a\.npy: expected depth \(H, W\) or \(H, W, 1\), got \(1, 4, 2\)$"
     ):
-        read_depth_npy(path)
+        read_npy_depth(path, 10.0)
     with pytest.raises(ValueError, match=r"a\.npy: expected normals \(H, W, 3\), got \(1, 4, 2\)$"):
-        read_normals_npy(path, "y_down")
+        read_npy_normals(path, "y_down")
 
 
 @pytest.mark.parametrize(
@@ -95,10 +97,10 @@ def test_arrays_of_depth_and_normals(tmp_path: Path) -> None:
         ("z_up", (0.6, -0.1, 0.8)),
     ],
 )
-def test_frames(frame: str, stored: tuple[float, ...], tmp_path: Path) -> None:
+def test_frames(frame: Frame, stored: tuple[float, ...], tmp_path: Path) -> None:
     """The same normal, of a floor that rises to the right, in each frame."""
     np.save(tmp_path / "a.npy", np.array([[stored]]))
-    normals = read_normals_npy(tmp_path / "a.npy", frame)
+    normals = read_npy_normals(tmp_path / "a.npy", frame)
     np.testing.assert_allclose(
         normals.value[0, 0], np.array([0.6, -0.8, -0.1]) / np.sqrt(1.01), atol=1e-6
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionmtl.data.sets import PACKINGS, identify
+from visionmtl.data.base import DATASETS, identify
 from visionmtl.data.sets.nyuv2_atrc import NYUv2ATRC
 from visionmtl.types import DenseTarget, Sample
 
@@ -183,8 +183,9 @@ def test_option(root: Path) -> None:
     np.testing.assert_allclose(
         up.value[5, 5], (0, 0, -1), atol=0.01
     )  # a wall is one in either frame
-    with pytest.raises(ValueError, match=r"^normals_frame: must be y_down or .*, got 'opengl'$"):
-        NYUv2ATRC(root, "train", normals_frame="opengl")
+    message = r"^NYUv2ATRC: normals_frame: unknown value 'opengl'"
+    with pytest.raises(ValueError, match=message):
+        NYUv2ATRC(root, "train", normals_frame="opengl")  # type: ignore[arg-type]
 
 
 def test_other_packings_are_refused(
@@ -193,9 +194,16 @@ def test_other_packings_are_refused(
     make_nyuv2_mtan(tmp_path / "mtan")
     with pytest.raises(ValueError, match=r"not NYUv2 in the ATRC packing .* use type nyuv2_mtan$"):
         NYUv2ATRC(tmp_path / "mtan", "train")
-    assert [name for name, reader in PACKINGS.items() if reader.matches(root)] == ["nyuv2_atrc"]
+    assert [
+        name
+        for name, reader in DATASETS.items()
+        if hasattr(reader, "matches") and reader.matches(root)
+    ] == ["nyuv2_atrc"]
     (root / "segmentation/train_9.mat").touch()  # the archive of ASTMT
     assert identify(root) is None
-    message = r"which has images/, segmentation/ of \.png, depth/ of \.npy and gt_sets/; it looks like no known packing$"
+    message = (
+        r"which has images/, segmentation/ of \.png, depth/ of \.npy and gt_sets/; "
+        r"it looks like no known packing$"
+    )
     with pytest.raises(ValueError, match=message):
         NYUv2ATRC(root, "train")

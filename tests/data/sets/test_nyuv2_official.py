@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from visionmtl.data.sets import PACKINGS
+from visionmtl.data.base import DATASETS
 from visionmtl.data.sets.nyuv2_official import NYUv2Official
 from visionmtl.types import DenseTarget, Sample
 
@@ -192,11 +192,14 @@ def test_without_h5py(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_options(root: Path) -> None:
-    for wrong in (41, 40.0, "40", [13]):
-        with pytest.raises(ValueError, match=r"^num_classes: must be 40 or 13, got "):
+    for wrong in (41, 40.5, "40", [13]):
+        with pytest.raises(
+            ValueError, match=r"^NYUv2Official: num_classes: must be 13 or 40, got "
+        ):
             NYUv2Official(root, "train", num_classes=wrong)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^depth: must be filled or raw, got 'inpainted'$"):
-        NYUv2Official(root, "train", depth="inpainted")
+    message = r"^NYUv2Official: depth: unknown value 'inpainted'; known: filled, raw$"
+    with pytest.raises(ValueError, match=message):
+        NYUv2Official(root, "train", depth="inpainted")  # type: ignore[arg-type]
 
 
 def test_other_packings_are_refused(
@@ -207,4 +210,8 @@ def test_other_packings_are_refused(
         ValueError, match=r"which has the file nyu_depth_v2_labeled\.mat; .* use type nyuv2_mtan$"
     ):
         NYUv2Official(tmp_path / "mtan", "train")
-    assert [name for name, reader in PACKINGS.items() if reader.matches(root)] == ["nyuv2_official"]
+    assert [
+        name
+        for name, reader in DATASETS.items()
+        if hasattr(reader, "matches") and reader.matches(root)
+    ] == ["nyuv2_official"]

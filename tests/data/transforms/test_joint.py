@@ -16,9 +16,11 @@ import cv2
 import numpy as np
 import pytest
 
+from visionmtl._options import options_model
+from visionmtl.data.transforms.base import AUGMENTATIONS
 from visionmtl.data.transforms.joint import PAD_VALUE, JointTransform, build_transform
-from visionmtl.data.transforms.steps import STEPS
-from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample
 
 TASKS = [
     TaskSpec.semseg(["l", "r", "ball"]),
@@ -585,21 +587,22 @@ def test_bad_samples_are_refused_with_their_name() -> None:
         transform(replace(small, targets={}), 0)
 
 
-def test_albumentations_is_imported_only_for_photometric_steps() -> None:
+def test_albumentations_is_imported_only_for_photometric_augmentations() -> None:
     code = (
         "import sys; from visionmtl.data.transforms.joint import build_transform;"
-        "build_transform([], [{'type': 'horizontal_flip'}]); assert 'albumentations' not in sys.modules;"
-        "build_transform([], [{'type': 'to_gray'}]); assert 'albumentations' in sys.modules"
+        "build_transform([], [{'type': 'horizontal_flip'}]);"
+        "assert 'albumentations' not in sys.modules;"
+        "build_transform([], [{'type': 'to_gray'}]);"
+        "assert 'albumentations' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_every_step_builds_with_its_defaults() -> None:
+def test_every_augmentation_builds_with_its_defaults() -> None:
     given = {"size": [64, 96], "scale": [0.5, 1.5], "limit": 10}
-    for name, step in STEPS.items():
-        required = {
-            key: given[key] for key, (_, default) in step.parameters.items() if default is None
-        }
+    for name, cls in AUGMENTATIONS.items():
+        options = options_model(cls).model_fields
+        required = {key: given[key] for key, field in options.items() if field.is_required()}
         for seed in range(3):
             got = JointTransform(TASKS, [{"type": name, **required}])(SOURCE, seed)
             assert got.image.flags["C_CONTIGUOUS"]

@@ -75,20 +75,20 @@ def test_layer_is_figure_3() -> None:
 def test_fine_maps_reach_p5() -> None:
     inputs = maps([4, 4, 4, 4])
     inputs[0].requires_grad_()
-    p5 = BiFPN([4, 4, 4, 4], 8)(inputs)[3]
+    p5 = BiFPN([4, 4, 4, 4], channels=8)(inputs)[3]
     grad = torch.autograd.grad(p5.square().sum(), inputs[0])[0]
     assert grad.abs().sum() > 0
 
 
 def test_number_of_layers() -> None:
-    assert len(BiFPN(LITE0, 8, num_layers=3).layers) == 3
+    assert len(BiFPN(LITE0, channels=8, num_layers=3).layers) == 3
 
 
 @pytest.mark.parametrize(("channels", "low", "high"), [(LITE0, 0.28, 0.38), (RESNET50, 0.45, 0.55)])
 def test_multiplications_against_fpn(channels: list[int], low: float, high: float) -> None:
     """A third of FPN's behind a light backbone, half of them behind ResNet-50."""
     counts = []
-    for decoder in (FPN(channels, 96), BiFPN(channels, 96)):
+    for decoder in (FPN(channels, channels=96), BiFPN(channels, channels=96)):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             decoder.eval()(maps(channels))
         counts.append(counter.get_total_flops())

@@ -26,7 +26,7 @@ def pyramid(
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (160, 32)])
 @pytest.mark.parametrize("name", list(DECODERS))
 def test_one_width_at_every_stride(name: str, size: tuple[int, int], width: int) -> None:
-    decoder = DECODERS[name](CHANNELS, width).eval()
+    decoder = DECODERS[name](CHANNELS, channels=width).eval()
     assert decoder.channels == width
     assert decoder.strides == [4, 8, 16, 32]
     shapes = [tuple(p.shape) for p in decoder(pyramid(size, CHANNELS))]
@@ -37,12 +37,12 @@ def test_one_width_at_every_stride(name: str, size: tuple[int, int], width: int)
 def test_sizes_that_do_not_halve(name: str) -> None:
     sizes = [(25, 19), (13, 10), (7, 5), (4, 3)]
     maps = [torch.randn(1, c, *size) for c, size in zip(CHANNELS, sizes, strict=True)]
-    assert [tuple(p.shape[-2:]) for p in DECODERS[name](CHANNELS, 8).eval()(maps)] == sizes
+    assert [tuple(p.shape[-2:]) for p in DECODERS[name](CHANNELS, channels=8).eval()(maps)] == sizes
 
 
 @pytest.mark.parametrize("name", list(DECODERS))
 def test_published_parameters_are_those_that_autograd_reaches(name: str) -> None:
-    decoder = DECODERS[name](CHANNELS, 8)
+    decoder = DECODERS[name](CHANNELS, channels=8)
     out = decoder(pyramid((64, 64), CHANNELS))
     for levels in ([0, 1, 2, 3], [1, 2, 3], [3]):
         loss = sum((out[level].square().sum() for level in levels), torch.zeros(()))
@@ -56,7 +56,7 @@ def test_published_parameters_are_those_that_autograd_reaches(name: str) -> None
 @pytest.mark.parametrize("size", [(64, 96), (96, 32)])
 def test_equals_torchvision(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    fpn, reference = FPN(CHANNELS, 16), FeaturePyramidNetwork(CHANNELS, 16)
+    fpn, reference = FPN(CHANNELS, channels=16), FeaturePyramidNetwork(CHANNELS, 16)
     for i in range(4):
         reference.inner_blocks[i][0].load_state_dict(fpn.lateral[i].state_dict())
         reference.layer_blocks[i][0].load_state_dict(fpn.output[i].state_dict())
@@ -68,7 +68,7 @@ def test_equals_torchvision(size: tuple[int, int]) -> None:
 
 def test_information_flows_from_coarse_to_fine_only() -> None:
     maps = pyramid((64, 64), CHANNELS, requires_grad=True)
-    for level, p in enumerate(FPN(CHANNELS, 8)(maps)):
+    for level, p in enumerate(FPN(CHANNELS, channels=8)(maps)):
         grads = torch.autograd.grad(p.sum(), maps, retain_graph=True, allow_unused=True)
         assert [g is not None for g in grads] == [i >= level for i in range(4)]
 
@@ -76,7 +76,7 @@ def test_information_flows_from_coarse_to_fine_only() -> None:
 @pytest.mark.parametrize("levels", [[0, 1, 2, 3], [1, 2, 3], [2], [3]])
 @pytest.mark.parametrize("name", list(DECODERS))
 def test_published_inputs_are_those_that_autograd_reaches(name: str, levels: list[int]) -> None:
-    decoder = DECODERS[name](CHANNELS, 8)
+    decoder = DECODERS[name](CHANNELS, channels=8)
     maps = pyramid((64, 64), CHANNELS, requires_grad=True)
     out = decoder(maps)
     loss = sum((out[level].square().sum() for level in levels), torch.zeros(()))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +14,6 @@ from visionmtl.models.heads.disparity import DisparityHead
 from visionmtl.models.heads.mask import MaskHead
 from visionmtl.models.heads.normals import NormalsHead
 from visionmtl.models.heads.semseg import SemSegHead
-from visionmtl.types import TaskSpec
 
 STRIDES = [4, 8, 16, 32]
 SIZES = [(1, 1), (33, 47), (64, 64), (32, 95)]
@@ -26,14 +28,14 @@ def pyramid(size: tuple[int, int], scale: float = 1.0, channels: int = 8) -> lis
 
 @pytest.mark.parametrize("size", SIZES)
 def test_semseg_logits(size: tuple[int, int]) -> None:
-    head = SemSegHead.build(TaskSpec.semseg(["a", "b", "c", "d", "e"]), 8, STRIDES).eval()
+    head = SemSegHead(8, STRIDES, 5).eval()
     assert head(pyramid(size), size).shape == (2, 5, *size)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 @pytest.mark.parametrize("size", SIZES)
 def test_depth_is_positive_and_bounded(size: tuple[int, int], scale: float) -> None:
-    head = DepthHead.build(TaskSpec.depth(6.0), 8, STRIDES).eval()
+    head = DepthHead(8, STRIDES, 6.0).eval()
     depth = head(pyramid(size, scale), size)
     assert depth.shape == (2, 1, *size)
     assert depth.min() >= MIN_DEPTH > 0
@@ -41,7 +43,7 @@ def test_depth_is_positive_and_bounded(size: tuple[int, int], scale: float) -> N
 
 
 def test_depth_starts_at_three_tenths_of_the_range() -> None:
-    head = DepthHead.build(TaskSpec.depth(10.0), 8, STRIDES).eval()
+    head = DepthHead(8, STRIDES, 10.0).eval()
     depth = head([torch.zeros_like(p) for p in pyramid((32, 32))], (32, 32))
     torch.testing.assert_close(depth, torch.full_like(depth, 3.0007))
 
@@ -49,7 +51,7 @@ def test_depth_starts_at_three_tenths_of_the_range() -> None:
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 @pytest.mark.parametrize("size", SIZES)
 def test_disparity_is_bounded(size: tuple[int, int], scale: float) -> None:
-    head = DisparityHead.build(TaskSpec.disparity(126.0), 8, STRIDES).eval()
+    head = DisparityHead(8, STRIDES, 126.0).eval()
     disparity = head(pyramid(size, scale), size)
     assert disparity.shape == (2, 1, *size)
     assert disparity.min() >= 0
@@ -57,28 +59,27 @@ def test_disparity_is_bounded(size: tuple[int, int], scale: float) -> None:
 
 
 def test_disparity_starts_at_a_fifth_of_the_range() -> None:
-    head = DisparityHead.build(TaskSpec.disparity(100.0), 8, STRIDES).eval()
+    head = DisparityHead(8, STRIDES, 100.0).eval()
     disparity = head([torch.zeros_like(p) for p in pyramid((32, 32))], (32, 32))
     torch.testing.assert_close(disparity, torch.full_like(disparity, 20.0))
 
 
-@pytest.mark.parametrize("spec", [TaskSpec.saliency(), TaskSpec.edge()], ids=lambda spec: spec.kind)
 @pytest.mark.parametrize("size", SIZES)
-def test_mask_logits(size: tuple[int, int], spec: TaskSpec) -> None:
-    assert MaskHead.build(spec, 8, STRIDES).eval()(pyramid(size), size).shape == (2, 1, *size)
+def test_mask_logits(size: tuple[int, int]) -> None:
+    assert MaskHead(8, STRIDES).eval()(pyramid(size), size).shape == (2, 1, *size)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 @pytest.mark.parametrize("size", SIZES)
 def test_normals_have_unit_length(size: tuple[int, int], scale: float) -> None:
-    head = NormalsHead.build(TaskSpec.normals(), 8, STRIDES).eval()
+    head = NormalsHead(8, STRIDES).eval()
     normals = head(pyramid(size, scale), size)
     assert normals.shape == (2, 3, *size)
     torch.testing.assert_close(normals.norm(dim=1), torch.ones(2, *size))
 
 
 def test_normals_of_a_zero_map_are_finite_with_a_gradient() -> None:
-    head = NormalsHead(8, STRIDES, 3)
+    head = NormalsHead(8, STRIDES)
     assert head.predict.bias is not None
     head.predict.weight.data.zero_()
     head.predict.bias.data.zero_()
@@ -106,21 +107,42 @@ def test_dense_head_is_the_sum_of_the_levels() -> None:
     assert torch.equal(head.logits(maps, (50, 71)), head.logits(maps, (64, 96))[..., :50, :71])
 
 
-@pytest.mark.parametrize("head", [SemSegHead, DepthHead, NormalsHead, MaskHead, DisparityHead])
-def test_wrong_strides_are_refused(head: type[DenseHead]) -> None:
-    message = rf"^{head.__name__} needs a pyramid with strides \[4, 8, 16, 32\], the decoder gives \[8, 16, 32, 64\]$"
-    with pytest.raises(ValueError, match=message):
-        head(8, [8, 16, 32, 64], 3)
+@pytest.mark.parametrize("strides", [[8, 16, 32, 64], [2, 4, 8, 16], [4, 8, 16, 16]])
+def test_other_strides_give_the_size_of_the_image(strides: list[int]) -> None:
+    head = DepthHead(8, strides, 10.0).eval()
+    maps = [torch.randn(2, 8, 128 // stride, 192 // stride) for stride in strides]
+    assert head(maps, (100, 131)).shape == (2, 1, 100, 131)
+
+
+@pytest.mark.parametrize("strides", [[4, 8, 16], [32, 16, 8, 4]])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda strides: SemSegHead(8, strides, 3),
+        lambda strides: DepthHead(8, strides, 10.0),
+        lambda strides: NormalsHead(8, strides),
+        lambda strides: MaskHead(8, strides),
+        lambda strides: DisparityHead(8, strides, 10.0),
+    ],
+)
+def test_wrong_strides_are_refused(
+    make: Callable[[list[int]], DenseHead], strides: list[int]
+) -> None:
+    name = type(make(STRIDES)).__name__
+    needs = f"{name} needs a pyramid with four strides, finest first, such as [4, 8, 16, 32]"
+    message = re.escape(f"{needs}; the decoder gives {strides}")
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        make(strides)
 
 
 def test_width_is_an_option() -> None:
-    head = DepthHead.build(TaskSpec.depth(), 8, STRIDES, channels=12)
+    head = DepthHead(8, STRIDES, 10.0, channels=12)
     assert head.predict.in_channels == 12
     assert head.levels == (0, 1, 2, 3)
 
 
 def test_output_is_float32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        heads = [SemSegHead(8, STRIDES, 3), DepthHead(8, STRIDES, 5.0), NormalsHead(8, STRIDES, 3)]
-        for head in (*heads, MaskHead(8, STRIDES, 1), DisparityHead(8, STRIDES, 5.0)):
+        heads = [SemSegHead(8, STRIDES, 3), DepthHead(8, STRIDES, 5.0), NormalsHead(8, STRIDES)]
+        for head in (*heads, MaskHead(8, STRIDES), DisparityHead(8, STRIDES, 5.0)):
             assert head(pyramid((32, 64)), (32, 64)).dtype == torch.float32

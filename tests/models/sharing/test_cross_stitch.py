@@ -11,11 +11,12 @@ from torch import nn
 
 from visionmtl.models.backbone import create_backbone
 from visionmtl.models.decoders import FPN, BiFPN, Decoder
-from visionmtl.models.sharing.base import Sharing, TrunkPerTask
+from visionmtl.models.sharing.base import Sharing
 from visionmtl.models.sharing.cross_stitch import CrossStitch, CrossStitchUnit
 from visionmtl.models.sharing.independent import IndependentSharing
 from visionmtl.models.sharing.nddr import NDDR
 from visionmtl.models.sharing.stitched import StitchedTrunks
+from visionmtl.models.sharing.trunks import TrunkPerTask
 from visionmtl.types import Pyramid
 
 ALL = (0, 1, 2, 3)
@@ -255,16 +256,25 @@ def test_state_dict_round_trip(scheme: type[StitchedTrunks], image: torch.Tensor
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan"), float("inf")])
-@pytest.mark.parametrize(("scheme", "name"), zip(SCHEMES, ["cross_stitch", "nddr"], strict=True))
-def test_alpha_out_of_range(scheme: type[TrunkPerTask], name: str, alpha: float) -> None:
-    with pytest.raises(
-        ValueError, match=rf"^sharing {name}: alpha must be between 0 and 1, got {alpha}$"
-    ):
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_alpha_out_of_range(scheme: type[TrunkPerTask], alpha: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{scheme.__name__}: alpha: must be .*, got {alpha}$"):
         build(scheme, alpha=alpha)
+
+
+@pytest.mark.parametrize(("scheme", "usual"), [(CrossStitch, 10.0), (NDDR, 1.0)])
+def test_learning_rate_of_the_units(scheme: type[TrunkPerTask], usual: float) -> None:
+    assert build(scheme).lr_scale == usual
+    assert build(scheme, lr_scale=7.0).lr_scale == 7.0
+    assert build(IndependentSharing).lr_scale == 1.0
+    for wrong in (0.0, -1.0, 1001.0):
+        with pytest.raises(ValueError, match=rf"^{scheme.__name__}: lr_scale: must be [<>]=? "):
+            build(scheme, lr_scale=wrong)
 
 
 @pytest.mark.parametrize(("scheme", "name"), zip(SCHEMES, ["cross_stitch", "nddr"], strict=True))
 def test_backbone_without_stages_is_refused(scheme: type[TrunkPerTask], name: str) -> None:
-    message = f"^sharing {name} works between the stages of a backbone, and 'test_vit' has one body that cannot be cut"
+    works = f"^sharing {name} works between the stages of a backbone"
+    message = f"{works}, and 'test_vit' has one body that cannot be cut"
     with pytest.raises(ValueError, match=message):
         build(scheme, backbone="test_vit")

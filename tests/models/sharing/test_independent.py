@@ -4,7 +4,7 @@ import torch
 
 from visionmtl.models.factory import create_model
 from visionmtl.models.multitask import MultiTaskModel
-from visionmtl.types import TaskSpec
+from visionmtl.tasks import TaskSpec
 
 TASKS = [TaskSpec.depth(), TaskSpec.normals()]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from visionmtl.models.sharing import HardSharing, IndependentSharing, Sharing
 from visionmtl.models.sharing.cross_stitch import CrossStitch
 from visionmtl.models.sharing.penalty import (
     PENALTIES,
+    common_layers,
     l2_distance,
-    soft_sharing_penalty,
     trace_norm,
 )
 
@@ -23,9 +24,16 @@ LEVELS = {"semseg": ALL, "depth": ALL, "detection": (1, 2, 3)}
 
 
 def build(
-    scheme: type[Sharing] = IndependentSharing, levels: dict[str, tuple[int, ...]] = LEVELS
+    scheme: type[Sharing] = IndependentSharing,
+    levels: dict[str, tuple[int, ...]] = LEVELS,
+    **options: Any,
 ) -> Sharing:
-    return scheme.build(levels, partial(create_backbone, "test_resnet"), partial(FPN, channels=8))
+    parts = partial(create_backbone, "test_resnet"), partial(FPN, channels=8)
+    return scheme.build(levels, *parts, **options)
+
+
+def soft_sharing_penalty(kind: str, sharing: Sharing) -> Tensor:
+    return PENALTIES[kind](common_layers(sharing))
 
 
 def nuclear(layers: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -160,14 +168,35 @@ def test_descent_brings_trunks_together(kind: str) -> None:
     assert l2_distance(layers).item() < 0.95 * before
 
 
-def test_user_mistakes() -> None:
-    with pytest.raises(
-        ValueError, match=r"^unknown soft sharing penalty 'l1'; known: l2_distance, trace_norm$"
-    ):
-        soft_sharing_penalty("l1", build())
-    with pytest.raises(
-        ValueError, match="needs a backbone and decoder per task, HardSharing has none; use sharing"
-    ):
-        soft_sharing_penalty("trace_norm", build(HardSharing))
-    with pytest.raises(ValueError, match=r"needs at least two tasks, got \['depth'\]$"):
-        soft_sharing_penalty("l2_distance", build(levels={"depth": ALL}))
+def test_the_scheme_gives_the_weighted_penalty() -> None:
+    sharing = build(penalty="trace_norm", penalty_weight=0.25)
+    torch.testing.assert_close(
+        sharing.penalty(), 0.25 * soft_sharing_penalty("trace_norm", sharing)
+    )
+    sharing.penalty().backward()
+    assert sharing.trunks["depth"][1].lateral[0].weight.grad is not None
+
+
+@pytest.mark.parametrize("scheme", [IndependentSharing, CrossStitch, HardSharing])
+def test_no_penalty_unless_asked_for(scheme: type[Sharing]) -> None:
+    assert build(scheme).penalty() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"penalty": "l1"}, "^IndependentSharing: penalty: must be 'l2_distance' or 'trace_norm'"),
+        ({"penalty_weight": -1.0}, "^IndependentSharing: penalty_weight: must be >= 0, got -1.0$"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(**options)
+
+
+def test_a_penalty_needs_two_tasks() -> None:
+    message = r"^model.sharing.penalty: needs at least two tasks, the model has \['depth'\]$"
+    with pytest.raises(ValueError, match=message):
+        build(levels={"depth": ALL}, penalty="l2_distance")
+    with pytest.raises(ValueError, match=r"^CrossStitch: penalty: unknown option$"):
+        build(CrossStitch, penalty="l2_distance")

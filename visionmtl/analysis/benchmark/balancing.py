@@ -1,8 +1,7 @@
-"""What balancing the gradients costs: a training step with equal weighting, with PCGrad, and with
-TorchJD's PCGrad.
+"""What balancing the gradients costs: a training step with equal weighting and with PCGrad.
 
 One network and one batch for all: ResNet-18 with an FPN and three dense heads, hard sharing, random
-weights and data.
+weights and data. ``benchmarks/`` has the same with other people's software.
 """
 
 from __future__ import annotations
@@ -11,21 +10,20 @@ import json
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from visionmtl.analysis.benchmark.bench import Stopwatch, medians
+from visionmtl.analysis.benchmark.bench import Stopwatch, medians, milliseconds, ratios
 from visionmtl.balancing import PCGrad
 from visionmtl.balancing.backward import Balance, Scope
-from visionmtl.engine.finite import FiniteCheck
-from visionmtl.engine.step import StepParts, prepare, step_gradients
+from visionmtl.engine.step import step_gradients
+from visionmtl.engine.step_parts import StepParts, prepare
 from visionmtl.losses import Criterion, build_loss
 from visionmtl.models.factory import create_model
-from visionmtl.types import Batch, DenseTargets, Targets, TaskSpec
+from visionmtl.tasks import TaskSpec
+from visionmtl.types import Batch, DenseTargets, Targets
 from visionmtl.weighting import ConstantWeighting
 
 BACKBONE, BATCH, SIZE = "resnet18", 4, (128, 160)
@@ -46,36 +44,24 @@ class Workload:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device, names = device, [spec.name for spec in TASKS]
+        self.device = device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.model = create_model(BACKBONE, TASKS, "hard", "fpn", False).to(device).train()
             batch = _random_batch().to(device)
         self.criterion = Criterion({spec.name: build_loss(spec) for spec in TASKS}).to(device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4, momentum=0.9)
-        self.parts = StepParts(
-            model=self.model,
-            forward=self.model,
-            features=self.model.features,
-            predict=self.model.predict,
-            criterion=self.criterion,
-            weighting=ConstantWeighting([spec.name for spec in TASKS]).to(device),
-            balance=None,
-            finite=FiniteCheck(names, device, immediate=False),
-            device=device,
-        )
-        self.step = prepare(self.parts, [batch], [[BATCH] * len(TASKS)], number=1)
+        weighting = ConstantWeighting([spec.name for spec in TASKS]).to(device)
+        self.parts = StepParts(self.model, self.criterion, weighting)
+        self.step = prepare(self.parts, [batch], number=1)
 
     def gradients(self) -> dict[str, Callable[[], None]]:
-        """Name -> what fills ``.grad``: plain PyTorch, the engine with PCGrad in both scopes, and
-        TorchJD's PCGrad.
-        """
-        found = {
+        """Name -> what fills ``.grad``: plain PyTorch, or the engine with PCGrad, by scope."""
+        return {
             REFERENCE: self._equal,
-            "features": self._ours("features"),
-            "parameters": self._ours("parameters"),
+            "features": self._balanced("features"),
+            "parameters": self._balanced("parameters"),
         }
-        return found | ({"torchjd": self._torchjd} if find_spec("torchjd") else {})
 
     def train(self, gradients: Callable[[], None]) -> None:
         """A training step."""
@@ -87,7 +73,7 @@ class Workload:
         predictions = self.model(self.step.batches[0].images)
         self.criterion(predictions, self.step.targets[0]).sum().backward()
 
-    def _ours(self, scope: Scope) -> Callable[[], None]:
+    def _balanced(self, scope: Scope) -> Callable[[], None]:
         balance = Balance(PCGrad(), self.model, scope, 1, self.parts.world.sum_)
 
         def gradients() -> None:
@@ -96,48 +82,33 @@ class Workload:
 
         return gradients
 
-    def _torchjd(self) -> None:
-        from torchjd.aggregation import PCGrad as TorchJDPCGrad
-        from torchjd.autojac import jac_to_grad, mtl_backward
-
-        pyramids = self.model.features(self.step.batches[0].images)
-        predictions, targets = self.model.predict(pyramids, SIZE), self.step.targets[0]
-        parts = zip(self.criterion.tasks, self.criterion.losses, strict=True)
-        losses = [
-            loss(predictions[task], targets[task]) for task, loss in parts
-        ]  # apart: no common stack in the graph
-        mtl_backward(losses, features=pyramids[TASKS[0].name])
-        jac_to_grad(self.model.shared_parameters(), TorchJDPCGrad())
-
 
 def measure_balancing(device: torch.device, repeats: int) -> dict[str, Any]:
     """Times and memory of a training step.
 
     Returns:
         ``balancing``: how many times as long as with equal weighting a step takes, the median over
-        the rounds, and None for ``torchjd`` where it is not installed; ``quartiles`` of that;
-        ``step_ms`` with quartiles of its own; ``memory_mib``, the most that a step needs beside
-        what is there before it; and what was measured.
+        the rounds; ``quartiles`` of that; ``step_ms`` with quartiles of its own; ``memory_mib``,
+        the most that a step needs beside what is there before it; and what was measured.
     """
-    workload, watch = Workload(device), Stopwatch(device, repeats)
-    works = {
-        name: partial(workload.train, gradients) for name, gradients in workload.gradients().items()
-    }
-    times = watch.in_turn(works)
-    others = {name: seconds for name, seconds in times.items() if name != REFERENCE}
-    ratios = medians(
-        {
-            name: [a / b for a, b in zip(seconds, times[REFERENCE], strict=True)]
-            for name, seconds in others.items()
-        }
-    )
-    quartiles = ratios.pop("quartiles")
+    workload = Workload(device)
+    works = {}
+    for name, gradients in workload.gradients().items():
+        works[name] = partial(workload.train, gradients)
+    times = Stopwatch(device, repeats).in_turn(works)
+    relative = {}
+    for name, seconds in times.items():
+        if name != REFERENCE:
+            relative[name] = ratios(seconds, times[REFERENCE])
+    balancing = medians(relative)
+    quartiles = balancing.pop("quartiles")
+    height, width = SIZE
     return {
-        "network": f"{BACKBONE}, FPN, hard sharing, {len(TASKS)} dense heads, batch {BATCH}, {SIZE[0]} x {SIZE[1]}",
-        "torchjd_version": metadata.version("torchjd") if "torchjd" in works else None,
-        "balancing": {"torchjd": None} | ratios,
+        "network": f"{BACKBONE}, FPN, hard sharing, {len(TASKS)} dense heads, batch {BATCH}, "
+        f"{height} x {width}",
+        "balancing": balancing,
         "quartiles": quartiles,
-        "step_ms": medians({name: [1e3 * s for s in seconds] for name, seconds in times.items()}),
+        "step_ms": medians({name: milliseconds(seconds) for name, seconds in times.items()}),
         "memory_mib": {name: step_memory(work, device) for name, work in works.items()},
     }
 
@@ -159,29 +130,27 @@ def step_memory(work: Callable[[], None], device: torch.device) -> float:
             work()
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text())["traceEvents"]
-    held = peak = 0
-    for event in sorted(
-        (e for e in events if e.get("name") == "[memory]"), key=lambda e: float(e["ts"])
-    ):
-        held += event["args"]["Bytes"]
+    changes = [event for event in events if event.get("name") == "[memory]"]
+    changes.sort(key=lambda event: float(event["ts"]))
+    held = 0
+    peak = 0
+    for change in changes:
+        held += change["args"]["Bytes"]
         peak = max(peak, held)
     return peak / 2**20
 
 
 def _random_batch() -> Batch:
-    annotated, valid = (
-        torch.ones(BATCH, dtype=torch.bool),
-        torch.ones(BATCH, *SIZE, dtype=torch.bool),
-    )
+    annotated = torch.ones(BATCH, dtype=torch.bool)
+    valid = torch.ones(BATCH, *SIZE, dtype=torch.bool)
     values = {
         "semseg": torch.randint(0, TASKS[0].num_classes, (BATCH, *SIZE), dtype=torch.uint8),
         "depth": torch.rand(BATCH, 1, *SIZE) * 9 + 1,
         "normals": torch.nn.functional.normalize(torch.randn(BATCH, 3, *SIZE), dim=1),
     }
-    targets: dict[str, Targets] = {
-        task: DenseTargets(value, valid, annotated) for task, value in values.items()
-    }
+    targets: dict[str, Targets] = {}
+    for task, value in values.items():
+        targets[task] = DenseTargets(value, valid, annotated)
     images = torch.randint(0, 256, (BATCH, 3, *SIZE), dtype=torch.uint8)
-    return Batch(
-        images, targets, [f"noise {i}" for i in range(BATCH)], dict.fromkeys(targets, BATCH)
-    )
+    sample_ids = [f"noise {i}" for i in range(BATCH)]
+    return Batch(images, targets, sample_ids, dict.fromkeys(targets, BATCH))

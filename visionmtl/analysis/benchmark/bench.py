@@ -18,11 +18,14 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from visionmtl.config.data import FolderSource, sources
+from visionmtl.config.data import sources
 from visionmtl.config.schema import Config
 from visionmtl.data.loader import EpochSampler, TransformedDataset, make_loader
 from visionmtl.engine.build import build_model
+from visionmtl.engine.callbacks.checkpoints import Checkpoints
+from visionmtl.engine.callbacks.several import Callbacks
 from visionmtl.engine.datasets import build_dataset, build_transforms
+from visionmtl.engine.run import build_trainer
 from visionmtl.engine.trainer import Trainer
 from visionmtl.models.factory import create_model_from_config
 from visionmtl.models.multitask import MultiTaskModel
@@ -45,7 +48,8 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device, repeats: int) -> None:
-        self.device, self.repeats = device, repeats
+        self.device = device
+        self.repeats = repeats
 
     def seconds(self, work: Callable[[], object]) -> float:
         """The time until ``work`` has returned and the device has finished."""
@@ -61,15 +65,20 @@ class Stopwatch:
         """Seconds of every work in every round; every other round runs in reverse order."""
         times: dict[str, list[float]] = {name: [] for name in works}
         for turn in range(-warm_up, self.repeats):
-            for name in list(works)[:: -1 if turn % 2 else 1]:
+            order = list(works)
+            if turn % 2:
+                order.reverse()
+            for name in order:
                 elapsed = self.seconds(works[name])
                 if turn >= 0:
                     times[name].append(elapsed)
         return times
 
     def _synchronise(self) -> None:
-        if self.device.type != "cpu":
-            (torch.cuda if self.device.type == "cuda" else torch.mps).synchronize()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
 
 class Bench(Stopwatch):
@@ -87,7 +96,8 @@ class Bench(Stopwatch):
         super().__init__(device, repeats)
         self.config = config.model_copy(deep=True)
         self.config.model.backbone.pretrained = False
-        self.config.data.workers, self.workers = 0, config.data.workers
+        self.config.data.workers = 0
+        self.workers = config.data.workers
         self.config.trainer.checkpoint_every = None
         self.tasks = build_dataset(config, "train").tasks
         self._cleanup = ExitStack()
@@ -100,15 +110,18 @@ class Bench(Stopwatch):
 
     @cached_property
     def trainer(self) -> Trainer:
-        """The framework's trainer, whose run folder is thrown away and whose progress bar nobody
-        sees.
+        """The framework's trainer, without checkpoints.
+
+        Its run folder is thrown away, and nobody sees its progress bar.
         """
-        folder = Path(
-            self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="visionmtl-benchmark-"))
-        )
+        temporary = tempfile.TemporaryDirectory(prefix="visionmtl-benchmark-")
+        folder = Path(self._cleanup.enter_context(temporary))
         screen = Console(file=StringIO(), force_terminal=True)  # draws as on a terminal
-        trainer = Trainer(self.config, folder, self.device, console=screen)
-        self._cleanup.callback(trainer.logger.close)
+        trainer = build_trainer(self.config, folder, self.device, console=screen)
+        callbacks = trainer.callbacks.callbacks
+        trainer.callbacks = Callbacks([c for c in callbacks if not isinstance(c, Checkpoints)])
+        trainer.callbacks.on_start(trainer)
+        self._cleanup.callback(trainer.callbacks.on_end, trainer)
         return trainer
 
     def train_loader(self, workers: int) -> tuple[DataLoader[Batch], EpochSampler]:
@@ -129,17 +142,16 @@ class Bench(Stopwatch):
         """The training samples as they lie on the disk."""
         config = self.config.model_copy(deep=True)
         for source in sources(config.data):
-            if isinstance(source, FolderSource):
-                source.cache = None
+            source.cache = None
         return build_dataset(config, "train")
 
     @cached_property
     def train_batches(self) -> list[Batch]:
-        return list(islice(self.trainer.train_loader, BATCHES))
+        return list(islice(self.trainer.loaders.train, BATCHES))
 
     @cached_property
     def val_batches(self) -> list[Batch]:
-        return list(islice(self.trainer.val_loader, BATCHES))
+        return list(islice(self.trainer.loaders.val, BATCHES))
 
     @cached_property
     def input_size(self) -> tuple[int, int]:
@@ -149,10 +161,10 @@ class Bench(Stopwatch):
         if self.config.model.input_size is not None:
             return self.config.model.input_size
         transform = build_transforms(self.config, self.tasks)["val"]
-        image = TransformedDataset(build_dataset(self.config, "val"), transform, self.config.seed)[
-            0, 0
-        ].image
-        return image.shape[0], image.shape[1]
+        dataset = build_dataset(self.config, "val")
+        sample = TransformedDataset(dataset, transform, self.config.seed)[0, 0]
+        height, width = sample.image.shape[:2]
+        return height, width
 
     @cached_property
     def model(self) -> MultiTaskModel:
@@ -165,15 +177,16 @@ class Bench(Stopwatch):
         config = self.model.config
         models = {}
         for spec in self.tasks:
-            heads = {
-                name: options for name, options in config["heads"].items() if name == spec.name
-            }
+            heads = {}
+            if spec.name in config["heads"]:
+                heads[spec.name] = config["heads"][spec.name]
             part = {
                 **config,
                 "tasks": [spec.to_dict()],
                 "heads": heads,
-                "sharing": "hard",
-            }  # one task has one trunk
+                "sharing": "hard",  # one task has one trunk
+                "sharing_options": {},
+            }
             models[spec.name] = self.place(create_model_from_config(part)).eval()
         return models
 
@@ -195,7 +208,25 @@ class Bench(Stopwatch):
 
 def medians(samples: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Median of each list by name, and its quartiles by name under ``quartiles``."""
-    low, middle, high = (
-        {name: float(np.percentile(v, q)) for name, v in samples.items()} for q in (25, 50, 75)
-    )
-    return {**middle, "quartiles": {name: [low[name], high[name]] for name in samples}}
+    results: dict[str, Any] = {}
+    quartiles = {}
+    for name, values in samples.items():
+        low, middle, high = map(float, np.percentile(values, (25, 50, 75)))
+        results[name] = middle
+        quartiles[name] = [low, high]
+    return {**results, "quartiles": quartiles}
+
+
+def milliseconds(seconds: Sequence[float]) -> list[float]:
+    """Times of all rounds."""
+    return [1e3 * value for value in seconds]
+
+
+def rates(count: int, seconds: Sequence[float]) -> list[float]:
+    """How many of ``count`` things per second, in all rounds."""
+    return [count / value for value in seconds]
+
+
+def ratios(times: Sequence[float], references: Sequence[float]) -> list[float]:
+    """Each round over that of the reference."""
+    return [time / reference for time, reference in zip(times, references, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from visionmtl.analysis.benchmark.bench import BATCHES, Bench, medians
+from visionmtl.analysis.benchmark.bench import BATCHES, Bench, medians, milliseconds, ratios
 from visionmtl.analysis.inspect.costs import count_macs, num_parameters
 from visionmtl.config.schema import Config, ModelConfig
 from visionmtl.engine.build import (
@@ -33,7 +33,8 @@ class TrainingStep:
     """
 
     def __init__(self, bench: Bench, config: Config, batches: list[Batch]) -> None:
-        self.device, self.bf16 = bench.device, config.trainer.precision == "bf16"
+        self.device = bench.device
+        self.bf16 = config.trainer.precision == "bf16"
         self.model = bench.place(build_model(config, bench.tasks))
         self.criterion = build_criterion(config, bench.tasks).to(bench.device)
         self.weighting = build_weighting(config, bench.tasks).to(bench.device)
@@ -59,22 +60,16 @@ def measure_schemes(bench: Bench) -> dict[str, Any]:
     All networks are in memory at once. A backbone that cannot be cut into stages has the
     ``REFERENCES`` alone.
     """
-    batches = [
-        batch.to(bench.device) for batch in islice(bench.train_loader(workers=0)[0], BATCHES)
-    ]
-    steps = {
-        name: TrainingStep(bench, _with_sharing(bench.config, name), batches) for name in REFERENCES
-    }
+    loader, _ = bench.train_loader(workers=0)
+    batches = [batch.to(bench.device) for batch in islice(loader, BATCHES)]
+    steps = {name: _step(bench, name, batches) for name in REFERENCES}
     if steps["hard"].model.sharing.backbones[0].stages is not None:
         others = [name for name in SHARING if name not in REFERENCES]
-        steps |= {
-            name: TrainingStep(bench, _with_sharing(bench.config, name), batches) for name in others
-        }
+        steps |= {name: _step(bench, name, batches) for name in others}
     image = bench.images(1)
+    works = {name: partial(step.model.eval(), image) for name, step in steps.items()}
     with torch.inference_mode():
-        passes = bench.in_turn(
-            {name: partial(step.model.eval(), image) for name, step in steps.items()}
-        )
+        passes = bench.in_turn(works)
     macs = {name: count_macs(step.model, image) for name, step in steps.items()}
     for step in steps.values():
         step.model.train()
@@ -86,17 +81,19 @@ def measure_schemes(bench: Bench) -> dict[str, Any]:
     return results
 
 
-def _with_sharing(config: Config, name: str) -> Config:
-    model = ModelConfig.model_validate({**config.model.model_dump(), "sharing": {"type": name}})
-    return config.model_copy(update={"model": model})
+def _step(bench: Bench, sharing: str, batches: list[Batch]) -> TrainingStep:
+    """The training step of the config under another scheme, with its default options."""
+    values = {**bench.config.model.model_dump(), "sharing": {"type": sharing}}
+    model = ModelConfig.model_validate(values)
+    return TrainingStep(bench, bench.config.model_copy(update={"model": model}), batches)
 
 
 def _times(times: dict[str, dict[str, list[float]]], name: str) -> dict[str, Any]:
     """Milliseconds of a scheme, and the ratios of its rounds to those of the references."""
     samples = {}
     for what, seconds in times.items():
-        samples[what] = [1e3 * s for s in seconds[name]]
+        samples[what] = milliseconds(seconds[name])
         for reference in REFERENCES:
-            pairs = zip(seconds[name], seconds[reference], strict=True)
-            samples[f"{what.removesuffix('_ms')}_over_{reference}"] = [a / b for a, b in pairs]
+            key = f"{what.removesuffix('_ms')}_over_{reference}"
+            samples[key] = ratios(seconds[name], seconds[reference])
     return medians(samples)

@@ -16,10 +16,17 @@ from typing import Any
 
 import torch
 
-from visionmtl.analysis.benchmark.bench import BATCHES, Bench, medians
+from visionmtl.analysis.benchmark.bench import (
+    BATCHES,
+    Bench,
+    medians,
+    milliseconds,
+    rates,
+    ratios,
+)
 from visionmtl.analysis.benchmark.schemes import measure_schemes
 from visionmtl.analysis.benchmark.training import measure_train_step, repeated, trainer_loop
-from visionmtl.analysis.inspect.costs import count_macs
+from visionmtl.analysis.inspect.costs import count_macs, num_parameters
 from visionmtl.config.schema import Config
 from visionmtl.data.loader import EpochSampler, close_loader
 from visionmtl.engine.evaluate import evaluate
@@ -28,50 +35,65 @@ from visionmtl.types import Batch, MultiTaskDataset
 
 def measure_memory(bench: Bench) -> dict[str, Any]:
     """Peak memory of predicting one image, and of training: network, optimiser and two steps."""
-    cuda = bench.device.type == "cuda"
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(bench.device)
-    start = 0 if cuda else _peak_resident()
-
-    def peak() -> float:
-        return (
-            (torch.cuda.max_memory_allocated(bench.device) if cuda else _peak_resident()) - start
-        ) / 2**20
-
+    memory = _Memory(bench.device)
     with torch.inference_mode():
         bench.model(bench.images(1))
-    predicting = peak()
+    predicting = memory.peak()
     del bench.model  # the sections that follow build it anew
     batches = repeated(bench, 2)  # the optimiser has its state from the first step on
     trainer_loop(bench)(batches)
     return {
-        "measure": "peak of the CUDA allocator" if cuda else "growth of the peak resident memory",
+        "measure": memory.what,
         "predict_mib": predicting,
-        "train_mib": peak(),
+        "train_mib": memory.peak(),
         "train_batch_size": bench.config.trainer.batch_size,
     }
 
 
+class _Memory:
+    """The most memory that is in use from here on.
+
+    Attributes:
+        what: is measured.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            self.what = "peak of the CUDA allocator"
+            self._start = 0
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            self.what = "growth of the peak resident memory"
+            self._start = _peak_resident()
+
+    def peak(self) -> float:
+        """MiB."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        return (_peak_resident() - self._start) / 2**20
+
+
 def _peak_resident() -> int:
     """Bytes; it never falls in the life of a process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    unit = 1024
+    if sys.platform == "darwin":
+        unit = 1
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def measure_size(bench: Bench) -> dict[str, Any]:
     """Parameters, and multiply-accumulate operations of one image."""
-    model, images = bench.model, bench.images(1)
-    single = {task: count_macs(single, images) for task, single in bench.single_models.items()}
+    model = bench.model
+    images = bench.images(1)
     macs = count_macs(model, images)
+    single = {task: count_macs(alone, images) for task, alone in bench.single_models.items()}
+    own = {task: num_parameters(model.task_parameters(task)) for task in single}
     return {
         "parameters": {
-            "total": sum(p.numel() for p in model.parameters()),
-            "shared": sum(p.numel() for p in model.shared_parameters()),
-            "tasks": {
-                spec.name: sum(p.numel() for p in model.task_parameters(spec.name))
-                for spec in bench.tasks
-            },
+            "total": num_parameters(model.parameters()),
+            "shared": num_parameters(model.shared_parameters()),
+            "tasks": own,
         },
         "macs": {"multi": macs, "single": single, "ratio": macs / sum(single.values())},
     }
@@ -85,23 +107,20 @@ def measure_data(bench: Bench) -> dict[str, Any]:
     count = BATCHES * size
     with _stream(bench, 0) as stream:
         reading = partial(_read, bench.uncached, _drawn(bench, count))
-        times = bench.in_turn(
-            {"decoding": reading, "one_core": partial(_take, stream, BATCHES)}, warm_up=1
-        )
-    rates = {
-        f"{name}_images_per_s": [count / seconds for seconds in values]
-        for name, values in times.items()
-    }
-    rates["ratio"] = [decoding / loader for decoding, loader in zip(*times.values(), strict=True)]
-    block = max(
-        BATCHES, 2 * bench.workers
-    )  # workers deliver in bursts: a block holds all that they fetch ahead
+        loading = partial(_take, stream, BATCHES)
+        times = bench.in_turn({"decoding": reading, "one_core": loading}, warm_up=1)
+    # Workers deliver in bursts: a block holds all that they fetch ahead.
+    block = max(BATCHES, 2 * bench.workers)
     with _stream(bench, bench.workers) as stream:
-        seconds = bench.in_turn({"configured": partial(_take, stream, block)}, warm_up=1)[
-            "configured"
-        ]
-    rates["configured_images_per_s"] = [block * size / value for value in seconds]
-    return {"workers": bench.workers, **medians(rates)}
+        loading = partial(_take, stream, block)
+        times |= bench.in_turn({"configured": loading}, warm_up=1)
+    samples = {
+        "decoding_images_per_s": rates(count, times["decoding"]),
+        "one_core_images_per_s": rates(count, times["one_core"]),
+        "ratio": ratios(times["decoding"], times["one_core"]),
+        "configured_images_per_s": rates(block * size, times["configured"]),
+    }
+    return {"workers": bench.workers, **medians(samples)}
 
 
 def _drawn(bench: Bench, count: int) -> list[int]:
@@ -139,28 +158,28 @@ def measure_forward(bench: Bench) -> dict[str, Any]:
     config.
     """
     batches = {n: bench.images(n) for n in sorted({1, bench.config.trainer.batch_size})}
+    works = {f"batch_{n}": partial(bench.model, images) for n, images in batches.items()}
     with torch.inference_mode():
-        times = bench.in_turn(
-            {f"batch_{n}": partial(bench.model, images) for n, images in batches.items()}
-        )
-    results: dict[str, Any] = dict(zip(("height", "width"), bench.input_size, strict=True))
-    for (name, seconds), n in zip(times.items(), batches, strict=True):
-        samples = {
-            "latency_ms": [1e3 * s for s in seconds],
-            "images_per_s": [n / s for s in seconds],
-        }
-        results[name] = medians(samples)
+        times = bench.in_turn(works)
+    height, width = bench.input_size
+    results: dict[str, Any] = {"height": height, "width": width}
+    for n in batches:
+        seconds = times[f"batch_{n}"]
+        samples = {"latency_ms": milliseconds(seconds), "images_per_s": rates(n, seconds)}
+        results[f"batch_{n}"] = medians(samples)
     return results
 
 
 def measure_sharing(bench: Bench) -> dict[str, Any]:
     """One pass of the multi-task network against one pass of a network per task, batch 1."""
-    images, models = bench.images(1), [bench.model, *bench.single_models.values()]
+    images = bench.images(1)
+    models = [bench.model, *bench.single_models.values()]
+    works = {str(i): partial(model, images) for i, model in enumerate(models)}
     with torch.inference_mode():
-        times = bench.in_turn({str(i): partial(model, images) for i, model in enumerate(models)})
-    multi, *single = ([1e3 * s for s in seconds] for seconds in times.values())
-    rounds = [whole / sum(parts) for whole, *parts in zip(multi, *single, strict=True)]
-    results = medians({"multi_ms": multi, "ratio": rounds})
+        times = bench.in_turn(works)
+    multi, *single = map(milliseconds, times.values())
+    sums = list(map(sum, zip(*single, strict=True)))
+    results = medians({"multi_ms": multi, "ratio": ratios(multi, sums)})
     per_task = medians(dict(zip(bench.single_models, single, strict=True)))
     results["quartiles"]["single_ms"] = per_task.pop("quartiles")
     return {"multi_ms": results.pop("multi_ms"), "single_ms": per_task, **results}
@@ -170,10 +189,9 @@ def measure_evaluation(bench: Bench) -> dict[str, Any]:
     """``evaluate`` on batches in memory: prediction, box decoding, resampling and metrics."""
     batches = bench.val_batches
     images = sum(len(batch.images) for batch in batches)
-    times = bench.in_turn(
-        {"evaluate": lambda: evaluate(bench.model, batches, bench.device)}, warm_up=1
-    )
-    return {"images": images, **medians({"images_per_s": [images / s for s in times["evaluate"]]})}
+    work = partial(evaluate, bench.model, batches, bench.device)
+    seconds = bench.in_turn({"evaluate": work}, warm_up=1)["evaluate"]
+    return {"images": images, **medians({"images_per_s": rates(images, seconds)})}
 
 
 SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
@@ -213,8 +231,12 @@ def benchmark(
     Raises:
         ValueError: unknown section, or a config that does not fit its data.
     """
-    chosen, known = list(SECTIONS if only is None else only), SECTIONS | ON_REQUEST
-    if unknown := sorted(set(chosen) - set(known)):
+    known = SECTIONS | ON_REQUEST
+    chosen = set(SECTIONS)
+    if only is not None:
+        chosen = set(only)
+    unknown = sorted(chosen - set(known))
+    if unknown:
         raise ValueError(f"--only: unknown sections {unknown}; known: {', '.join(known)}")
     results = {}
     with Bench(config, device, repeats) as bench:

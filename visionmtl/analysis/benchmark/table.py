@@ -35,12 +35,12 @@ def _rows(
 
 
 def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return (
-            f"{value:.3g}"
-            if abs(value) < 10
-            else f"{value:,.1f}"
-            if abs(value) < 1000
-            else f"{value:,.0f}"
-        )
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not isinstance(value, float):
+        return str(value)
+    if abs(value) < 10:
+        return f"{value:.3g}"
+    if abs(value) < 1000:
+        return f"{value:,.1f}"
+    return f"{value:,.0f}"

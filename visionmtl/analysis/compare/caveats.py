@@ -13,16 +13,20 @@ def caveats(groups: Sequence[Group]) -> list[str]:
     """Sentences on other evaluation data, other numbers of epochs and hidden training; the first
     group is the rule.
     """
-    first, found = groups[0], []
+    first = groups[0]
+    found = []
     for group in groups:
-        if differing := sorted(
-            {key for run in group.runs for key in _data_differences(first.runs[0], run)}
-        ):
-            listed = ", ".join(differing)
+        differing: set[str] = set()
+        for run in group.runs:
+            differing.update(_data_differences(first.runs[0], run))
+        if differing:
+            listed = ", ".join(sorted(differing))
             found.append(
-                f"{group.name} and {first.name} were evaluated on different data, not the same: {listed}."
+                f"{group.name} and {first.name} were evaluated on different data, not the same: "
+                f"{listed}."
             )
-        epochs, usual = group.config.trainer.epochs, first.config.trainer.epochs
+        epochs = group.config.trainer.epochs
+        usual = first.config.trainer.epochs
         if epochs != usual:
             found.append(f"{group.name} was trained for {epochs} epochs, {first.name} for {usual}.")
         if group.config.model.init_from:
@@ -36,12 +40,16 @@ def _data_differences(a: Run, b: Run) -> Iterator[str]:
     """What differs in the evaluation data of two runs: config keys, number of samples, tasks that
     both have.
     """
-    keys = (line.partition(":")[0] for line in config_differences(a.config, b.config))
-    yield from (key for key in keys if _is_evaluation(key))
+    for line in config_differences(a.config, b.config):
+        key = line.partition(":")[0]
+        if _is_evaluation(key):
+            yield key
     if a.samples != b.samples:
         yield "number of samples"
     specs = {spec.name: spec for spec in a.tasks}
-    yield from (f"task {spec.name}" for spec in b.tasks if specs.get(spec.name, spec) != spec)
+    for spec in b.tasks:
+        if specs.get(spec.name, spec) != spec:
+            yield f"task {spec.name}"
 
 
 def _is_evaluation(key: str) -> bool:

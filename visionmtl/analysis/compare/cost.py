@@ -47,10 +47,13 @@ def measure_cost(runs: Sequence[Run]) -> Cost:
         raise ValueError(
             f"{run.folder / 'model' / 'config.json'}: it describes no model: {error}"
         ) from error
+    macs = None
+    if size is not None:
+        macs = count_macs(model, torch.zeros(1, 3, *size, dtype=torch.uint8))
     return Cost(
-        num_parameters(model.parameters()),
-        size,
-        count_macs(model, torch.zeros(1, 3, *size, dtype=torch.uint8)) if size else None,
-        Spread.of([run.images_per_second for run in runs]),
-        Spread.of([run.minutes for run in runs]),
+        parameters=num_parameters(model.parameters()),
+        input_size=size,
+        macs=macs,
+        images_per_second=Spread.of([run.images_per_second for run in runs]),
+        minutes=Spread.of([run.minutes for run in runs]),
     )

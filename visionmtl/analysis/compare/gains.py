@@ -12,7 +12,7 @@ from visionmtl.analysis.compare.cost import Cost, measure_cost
 from visionmtl.analysis.compare.groups import Group
 from visionmtl.analysis.compare.spread import Spread
 from visionmtl.engine.logging import json_safe
-from visionmtl.metrics.multitask import delta_m
+from visionmtl.metrics.gain import delta_m
 from visionmtl.types import TaskSpec
 
 CONVENTIONS = {"A": True, "B": False}
@@ -61,32 +61,33 @@ class Comparison:
         of the baseline stands behind its share of them; to first order the gain moves with its base
         as the base does with itself.
         """
-        shares = [
-            _size(part.tasks, convention)
-            / _size(self.tasks, convention)
-            * self.gain(part, convention).standard_error
-            for part in self.baseline
-        ]
-        return 2 * math.hypot(self.gain(group, convention).standard_error, *shares)
+        errors = [self.gain(group, convention).standard_error]
+        for part in self.baseline:
+            share = _size(part.tasks, convention) / _size(self.tasks, convention)
+            errors.append(share * self.gain(part, convention).standard_error)
+        return 2 * math.hypot(*errors)
 
     def verdict(self, group: Group) -> str:
         """One sentence: better, worse, or within the noise."""
         counts = sorted({len(side.runs) for side in (group, *self.baseline)})
         seeds = f"{' or '.join(map(str, counts))} seeds"
-        parts = []
-        for convention, higher in CONVENTIONS.items():
-            gain, noise = self.gain(group, convention).mean, self.noise(group, convention)
-            side = "better" if (gain > 0) == higher else "worse"
-            if math.isnan(gain):
-                part = "is not defined, a value is missing or 0 in the baseline"
-            elif math.isnan(noise):
-                part = f"is {gain:+z.2f} %; with a single seed nothing can be said about noise"
-            elif abs(gain) <= noise:
-                part = f"is {gain:+z.2f} %, within the noise of {seeds} (± {noise:.2f})"
-            else:
-                part = f"is {gain:+z.2f} %, {side} than the baseline and beyond the noise of {seeds} (± {noise:.2f})"
-            parts.append(f"delta_m {convention} {part}")
+        parts = [f"delta_m {name} {self._finding(group, name, seeds)}" for name in CONVENTIONS]
         return f"{group.name}: {'; '.join(parts)}."
+
+    def _finding(self, group: Group, convention: str, seeds: str) -> str:
+        gain = self.gain(group, convention).mean
+        noise = self.noise(group, convention)
+        if math.isnan(gain):
+            return "is not defined, a value is missing or 0 in the baseline"
+        found = f"is {gain:+z.2f} %"
+        if math.isnan(noise):
+            return f"{found}; with a single seed nothing can be said about noise"
+        if abs(gain) <= noise:
+            return f"{found}, within the noise of {seeds} (± {noise:.2f})"
+        side = "worse"
+        if (gain > 0) == CONVENTIONS[convention]:
+            side = "better"
+        return f"{found}, {side} than the baseline and beyond the noise of {seeds} (± {noise:.2f})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, None for nan."""
@@ -97,24 +98,25 @@ class Comparison:
         }
 
     def _group_dict(self, group: Group) -> dict[str, Any]:
-        compared = group in self.others
-        return {
+        metrics = {}
+        for task, values in self.metrics[group.name].items():
+            metrics[task] = {key: asdict(spread) for key, spread in values.items()}
+        gains = {}
+        for convention, seeds in self.gains[group.name].items():
+            gain: dict[str, Any] = asdict(self.gain(group, convention))
+            gain["seeds"] = {str(seed): value for seed, value in seeds.items()}
+            if group in self.others:
+                gain["noise"] = self.noise(group, convention)
+            gains[convention] = gain
+        record = {
             "runs": {str(run.config.seed): str(run.folder) for run in group.runs},
-            "metrics": {
-                task: {key: asdict(spread) for key, spread in values.items()}
-                for task, values in self.metrics[group.name].items()
-            },
-            "delta_m": {
-                convention: {
-                    **asdict(self.gain(group, convention)),
-                    "seeds": {str(seed): value for seed, value in seeds.items()},
-                    **({"noise": self.noise(group, convention)} if compared else {}),
-                }
-                for convention, seeds in self.gains[group.name].items()
-            },
+            "metrics": metrics,
+            "delta_m": gains,
             "cost": asdict(self.costs[group.name]),
-            **({"verdict": self.verdict(group)} if compared else {}),
         }
+        if group in self.others:
+            record["verdict"] = self.verdict(group)
+        return record
 
 
 def compare(groups: Sequence[Group], baseline: Sequence[Group]) -> Comparison:
@@ -125,42 +127,43 @@ def compare(groups: Sequence[Group], baseline: Sequence[Group]) -> Comparison:
     """
     others = [group for group in groups if group not in baseline]
     metrics = {group.name: _metrics(group) for group in groups}
-    base = {task: values for group in baseline for task, values in metrics[group.name].items()}
-    means = {
-        task: {key: spread.mean for key, spread in values.items()} for task, values in base.items()
-    }
+    means = {}
+    for group in baseline:
+        for task, values in metrics[group.name].items():
+            means[task] = {key: spread.mean for key, spread in values.items()}
     return Comparison(
-        list(baseline),
-        others,
-        metrics,
-        {group.name: _gains(group, means) for group in groups},
-        {group.name: measure_cost(group.runs) for group in groups},
-        caveats([*baseline, *others]),
+        baseline=list(baseline),
+        others=others,
+        metrics=metrics,
+        gains={group.name: _gains(group, means) for group in groups},
+        costs={group.name: measure_cost(group.runs) for group in groups},
+        warnings=caveats([*baseline, *others]),
     )
 
 
 def _metrics(group: Group) -> dict[str, dict[str, Spread]]:
-    return {
-        spec.name: {
-            key: Spread.of([run.results[spec.name][key] for run in group.runs])
-            for key in spec.kind.metric.higher_is_better_by_key
-        }
-        for spec in group.tasks
-    }
+    """By task and key, over the seeds of the group."""
+    metrics: dict[str, dict[str, Spread]] = {}
+    for spec in group.tasks:
+        metrics[spec.name] = {}
+        for key in spec.kind.metric.higher_is_better_by_key:
+            values = [run.results[spec.name][key] for run in group.runs]
+            metrics[spec.name][key] = Spread.of(values)
+    return metrics
 
 
 def _gains(group: Group, means: dict[str, dict[str, float]]) -> dict[str, dict[int, float]]:
-    gains = {run.config.seed: delta_m(run.results, means, group.tasks) for run in group.runs}
-    return {
-        "A": {seed: gain.headline for seed, gain in gains.items()},
-        "B": {seed: gain.all_metrics for seed, gain in gains.items()},
-    }
+    """delta_m by convention and seed."""
+    gains: dict[str, dict[int, float]] = {"A": {}, "B": {}}
+    for run in group.runs:
+        gain = delta_m(run.results, means, group.tasks)
+        gains["A"][run.config.seed] = gain.headline
+        gains["B"][run.config.seed] = gain.all_metrics
+    return gains
 
 
 def _size(tasks: Sequence[TaskSpec], convention: str) -> int:
     """How many changes delta_m is the mean of."""
-    return (
-        len(tasks)
-        if convention == "A"
-        else sum(len(spec.kind.metric.delta_m_keys) for spec in tasks)
-    )
+    if convention == "A":
+        return len(tasks)
+    return sum(len(spec.kind.metric.delta_m_keys) for spec in tasks)

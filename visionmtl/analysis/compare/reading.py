@@ -13,7 +13,7 @@ from visionmtl._files import read_json
 from visionmtl.config.load import load_config
 from visionmtl.config.schema import Config
 from visionmtl.engine.logging import read_metrics
-from visionmtl.types import TaskSpec
+from visionmtl.tasks import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ def read_run(folder: Path) -> Run:
         raise ValueError(f"{folder}: no run folder, it has no config.yaml")
     config = load_config(folder / "config.yaml")
     records = read_metrics(folder / "metrics.jsonl")
-    last = next((record for record in reversed(records) if record["split"] == "val"), None)
-    if last is None:
+    evaluations = [record for record in records if record["split"] == "val"]
+    if not evaluations:
         raise ValueError(
             f"{folder}: its metrics.jsonl has no evaluation, there is nothing to compare"
         )
+    last = evaluations[-1]
     if last["epoch"] < config.trainer.epochs:
         done = f"{last['epoch']} of {config.trainer.epochs} epochs are evaluated"
         raise ValueError(
@@ -66,22 +67,23 @@ def read_run(folder: Path) -> Run:
         )
     model, tasks, record = _model(folder / "model" / "config.json")
     return Run(
-        folder,
-        config,
-        model,
-        tasks,
-        {spec.name: _values(folder, last, spec) for spec in tasks},
-        int(last.get("samples", {}).get("total", 0)),
-        _speed(records),
-        float(record.get("training_minutes", math.nan)),
-        str(record.get("hardware", "")),
+        folder=folder,
+        config=config,
+        model=model,
+        tasks=tasks,
+        results={spec.name: _values(folder, last, spec) for spec in tasks},
+        samples=int(last.get("samples", {}).get("total", 0)),
+        images_per_second=_speed(records),
+        minutes=float(record.get("training_minutes", math.nan)),
+        hardware=str(record.get("hardware", "")),
     )
 
 
 def _model(path: Path) -> tuple[dict[str, Any], list[TaskSpec], dict[str, Any]]:
     content = read_json(path)
     try:
-        model, record = dict(content["model"]), dict(content.get("record", {}))
+        model = dict(content["model"])
+        record = dict(content.get("record", {}))
         return model, [TaskSpec.from_dict(task) for task in content["tasks"]], record
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not the config.json of a model folder ({error})") from error
@@ -89,17 +91,21 @@ def _model(path: Path) -> tuple[dict[str, Any], list[TaskSpec], dict[str, Any]]:
 
 def _values(folder: Path, evaluation: Mapping[str, Any], spec: TaskSpec) -> dict[str, float]:
     """The values that are reported for a task; JSON has null for nan."""
-    values = evaluation.get(spec.name, {})
-    keys = list(spec.kind.metric.higher_is_better_by_key)
-    if missing := [key for key in keys if key not in values]:
-        raise ValueError(
-            f"{folder}: the last evaluation in its metrics.jsonl has no {spec.name}.{missing[0]}"
-        )
-    return {key: math.nan if values[key] is None else float(values[key]) for key in keys}
+    logged = evaluation.get(spec.name, {})
+    values = {}
+    for key in spec.kind.metric.higher_is_better_by_key:
+        if key not in logged:
+            raise ValueError(
+                f"{folder}: the last evaluation in its metrics.jsonl has no {spec.name}.{key}"
+            )
+        values[key] = math.nan
+        if logged[key] is not None:
+            values[key] = float(logged[key])
+    return values
 
 
 def _speed(records: list[dict[str, Any]]) -> float:
-    speeds = [
-        float(record["images_per_second"]) for record in records if record["split"] == "speed"
-    ]
-    return median(speeds) if speeds else math.nan
+    epochs = [record for record in records if record["split"] == "speed"]
+    if not epochs:
+        return math.nan
+    return median(float(record["images_per_second"]) for record in epochs)

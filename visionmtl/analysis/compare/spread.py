@@ -20,9 +20,12 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        known = not any(math.isnan(value) for value in values)
-        std = stdev(values) if known and len(values) > 1 else math.nan
-        return cls(fmean(values) if known else math.nan, std, len(values))
+        count = len(values)
+        if any(math.isnan(value) for value in values):
+            return cls(math.nan, math.nan, count)
+        if count == 1:
+            return cls(fmean(values), math.nan, count)
+        return cls(fmean(values), stdev(values), count)
 
     @property
     def standard_error(self) -> float:
@@ -36,10 +39,14 @@ class Spread:
         """
         if math.isnan(self.mean):
             return "n/a"
-        deviation = "" if math.isnan(self.std) else f" ± {self.std:.{decimals}f}"
-        return f"{self.mean:{sign}z.{decimals}f}{deviation}"
+        text = f"{self.mean:{sign}z.{decimals}f}"
+        if not math.isnan(self.std):
+            text += f" ± {self.std:.{decimals}f}"
+        return text
 
     def significant(self) -> str:
         """``text`` with four digits of the mean."""
-        known = self.mean and not math.isnan(self.mean)
-        return self.text(max(0, 3 - math.floor(math.log10(abs(self.mean)))) if known else 3)
+        decimals = 3
+        if self.mean and not math.isnan(self.mean):
+            decimals = max(0, 3 - math.floor(math.log10(abs(self.mean))))
+        return self.text(decimals)

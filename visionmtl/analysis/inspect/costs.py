@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from visionmtl.config.data import RoomsSource, sources
+from visionmtl.config.data import sources
 from visionmtl.config.schema import Config
 from visionmtl.models.multitask import MultiTaskModel
 
@@ -61,16 +61,17 @@ def measure_costs(model: MultiTaskModel, height: int, width: int) -> Costs:
         macs = count_macs(scratch.eval(), image, tasks=asked)
         # Batch norm cannot train on a single pixel, which one image may have at the end of the
         # backbone.
-        return Cost(macs, saved_bytes(scratch.train(), image.repeat(2, 1, 1, 1), tasks=asked) // 2)
+        two_images = image.repeat(2, 1, 1, 1)
+        return Cost(macs, saved_bytes(scratch.train(), two_images, tasks=asked) // 2)
 
     return Costs(
-        height,
-        width,
-        num_parameters(model.parameters()),
-        num_parameters(model.shared_parameters()),
-        {task: num_parameters(model.task_parameters(task)) for task in tasks},
-        cost(tasks),
-        {task: cost([task]) for task in tasks},
+        height=height,
+        width=width,
+        parameters=num_parameters(model.parameters()),
+        shared=num_parameters(model.shared_parameters()),
+        own={task: num_parameters(model.task_parameters(task)) for task in tasks},
+        whole=cost(tasks),
+        alone={task: cost([task]) for task in tasks},
     )
 
 
@@ -113,7 +114,7 @@ def input_size(config: Config) -> tuple[int, int] | None:
         return config.model.input_size
     source = sources(config.data)[0]
     for step in reversed(source.transforms.train):
-        if "size" in step:
-            height, width = step["size"]
+        if "size" in step.options:
+            height, width = step.options["size"]
             return height, width
-    return source.size if isinstance(source, RoomsSource) else None
+    return source.options.get("size")

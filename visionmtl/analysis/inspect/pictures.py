@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+CELL = 2.6
+"""Width of a picture of a mask in inches."""
+
 
 def draw(
     model: MultiTaskModel, folder: Path, image: np.ndarray | None
@@ -38,21 +41,24 @@ def draw(
     Returns:
         The files, and sentences on what was not drawn and why.
     """
-    sharing, strides = model.sharing, model.sharing.backbones[0].strides
-    figure, left_out = None, []
-    if isinstance(sharing, CrossStitch | NDDR):
-        figure = _mixing_figure(mixing(sharing), list(sharing.levels), strides)
-    elif not isinstance(sharing, MTAN):
-        left_out.append(
-            f"nothing to draw: {model.config['sharing']} sharing attaches nothing to the backbone"
-        )
-    elif image is None:
-        left_out.append("nothing drawn: mtan's masks are those of an image, give --image FILE")
-    if isinstance(sharing, MTAN) and image is not None:
-        figure = _masks_figure(*masks(model, sharing, image), strides)
-    elif image is not None:
+    sharing = model.sharing
+    name = model.config["sharing"]
+    strides = sharing.backbones[0].strides
+    path = folder / f"{name}.png"
+    if isinstance(sharing, MTAN):
+        if image is None:
+            reason = "nothing drawn: mtan's masks are those of an image, give --image FILE"
+            return [], [reason]
+        _write(_masks_figure(*masks(model, sharing, image), strides), path)
+        return [path], []
+    left_out = []
+    if image is not None:
         left_out.append("--image is not used: only mtan has masks")
-    return [_write(figure, folder, f"{model.config['sharing']}.png")] if figure else [], left_out
+    if isinstance(sharing, CrossStitch | NDDR):
+        _write(_mixing_figure(mixing(sharing), list(sharing.levels), strides), path)
+        return [path], left_out
+    reason = f"nothing to draw: {name} sharing attaches nothing to the backbone"
+    return [], [reason, *left_out]
 
 
 def mixing(sharing: StitchedTrunks) -> list[tuple[Tensor, Tensor | None]]:
@@ -90,7 +96,10 @@ def masks(
     with torch.inference_mode():
         found = sharing.masks(model.normalise(images))
     seen = images[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
-    return seen, {task: [mask[0].mean(0) for mask in stages] for task, stages in found.items()}
+    means = {}
+    for task, stages in found.items():
+        means[task] = [mask[0].mean(0) for mask in stages]
+    return seen, means
 
 
 def _mixing_figure(
@@ -107,8 +116,9 @@ def _mixing_figure(
         shown = ax.imshow(mean.numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound)
         ax.set_title(f"stage {i + 1} (stride {strides[i]})")
         ax.set_xticks(range(len(tasks)), tasks, rotation=45, ha="right")
-        ax.set_yticks(range(len(tasks)), tasks if i == 0 else [""] * len(tasks))
+        ax.set_yticks(range(len(tasks)), [""] * len(tasks))
         _write_values(ax, mean, deviation, bound)
+    axes[0].set_yticks(range(len(tasks)), tasks)
     axes[0].set_ylabel("features of")
     figure.supxlabel("drawn from")
     figure.colorbar(shown, ax=axes, shrink=0.8)
@@ -118,21 +128,14 @@ def _mixing_figure(
 def _write_values(ax: Axes, mean: Tensor, deviation: Tensor | None, bound: float) -> None:
     for row, values in enumerate(mean.tolist()):
         for column, value in enumerate(values):
-            colour = "white" if abs(value) > 0.6 * bound else "black"
-            ax.text(
-                column,
-                row,
-                f"{round(value, 2) + 0:.2f}",
-                ha="center",
-                va="center",
-                color=colour,
-                fontsize=9,
-            )
+            colour = "black"
+            if abs(value) > 0.6 * bound:
+                colour = "white"
+            style: dict[str, Any] = {"ha": "center", "va": "center", "color": colour}
+            ax.text(column, row, f"{round(value, 2) + 0:.2f}", fontsize=9, **style)
             if deviation is not None:
                 spread = f"± {deviation[row, column]:.2f}"
-                ax.text(
-                    column, row + 0.3, spread, ha="center", va="center", color=colour, fontsize=6
-                )
+                ax.text(column, row + 0.3, spread, fontsize=6, **style)
 
 
 def _masks_figure(
@@ -142,9 +145,10 @@ def _masks_figure(
     from matplotlib.figure import Figure
 
     height, width = image.shape[:2]
-    columns, cell = 1 + len(strides), 2.6
-    size = (columns * cell + 1, len(found) * cell * height / width + 0.4 * len(found) + 0.5)
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    columns = 1 + len(strides)
+    figure_width = columns * CELL + 1
+    figure_height = len(found) * (CELL * height / width + 0.4) + 0.5
+    figure = Figure(figsize=(figure_width, figure_height), dpi=120, layout="constrained")
     axes = figure.subplots(len(found), columns, squeeze=False)
     for row, (task, stages) in zip(axes, found.items(), strict=True):
         row[0].imshow(image)
@@ -160,17 +164,15 @@ def _masks_figure(
         for ax in row:
             ax.set_xticks([])
             ax.set_yticks([])
-    for i, ax in enumerate(axes[0]):
-        ax.set_title(f"stage {i} (stride {strides[i - 1]})" if i else "image", fontsize=10)
+    axes[0][0].set_title("image", fontsize=10)
+    for i, stride in enumerate(strides, start=1):
+        axes[0][i].set_title(f"stage {i} (stride {stride})", fontsize=10)
     figure.colorbar(shown, ax=axes, shrink=0.6)
     return figure
 
 
-def _write(figure: Figure, folder: Path, name: str) -> Path:
+def _write(figure: Figure, path: Path) -> None:
     data = BytesIO()
-    figure.savefig(
-        data, format="png", bbox_inches="tight"
-    )  # Agg; no pyplot, so no display and no global settings
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / name, data.getvalue())
-    return folder / name
+    figure.savefig(data, format="png", bbox_inches="tight")  # Agg: no display, no global settings
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, data.getvalue())

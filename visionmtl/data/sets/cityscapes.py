@@ -11,8 +11,12 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from visionmtl._files import validated
-from visionmtl.data.images import is_there, read_bytes, read_depth, read_ids
-from visionmtl.data.sets.base import PackedDataset, facts, labels_from
+from visionmtl._images import is_there, read_bytes, read_ids, read_numbers
+from visionmtl.data.base import DATASETS
+from visionmtl.data.sets.base import PackedDataset, facts
+from visionmtl.data.sets.labels import labels_from
+from visionmtl.tasks.disparity import Disparity
+from visionmtl.tasks.range import RangeCodec
 from visionmtl.types import BoxTarget, Camera, Target, TaskSpec
 
 MAX_DISPARITY = 128.0
@@ -20,6 +24,14 @@ MAX_DISPARITY = 128.0
 
 SIZE = (2048, 1024)
 """Width and height of the original images, which the calibration files speak of."""
+
+
+FILES = {
+    "semseg": ("gtFine", "_labelIds.png"),
+    "disparity": ("disparity", ".png"),
+    "detection": ("gtFine", "_instanceIds.png"),
+}
+"""Task -> folder of its labels, and what their names end with."""
 
 
 class _Intrinsic(BaseModel):
@@ -35,6 +47,7 @@ class _Calibration(BaseModel):
     intrinsic: _Intrinsic
 
 
+@DATASETS.register("cityscapes")
 class Cityscapes(PackedDataset):
     """``<root>/<kind>/{train,val}/<city>/<id>_<kind>...png``, 2975 and 500 images; the ids are
     ``<city>/<id>``.
@@ -54,7 +67,6 @@ class Cityscapes(PackedDataset):
         preparation/json2instanceImg.py).
     """
 
-    packing: ClassVar[str] = "cityscapes"
     title: ClassVar[str] = "Cityscapes"
     layout: ClassVar[str] = "leftImg8bit/ and gtFine/ with train/ and val/"
 
@@ -71,35 +83,27 @@ class Cityscapes(PackedDataset):
         ]
 
     def needs(self) -> dict[str, Path]:
-        kinds = {"semseg": "gtFine", "disparity": "disparity", "detection": "gtFine"}
-        return {task: self.root / kind / self.split for task, kind in kinds.items()}
+        return {task: self.root / kind / self.split for task, (kind, _) in FILES.items()}
 
     def list_ids(self) -> list[str]:
-        images = (self.root / "leftImg8bit" / self.split).glob("*/[!.]*_leftImg8bit.png")
-        return sorted(
-            f"{path.parent.name}/{path.name.removesuffix('_leftImg8bit.png')}" for path in images
-        )
+        folder = self.root / "leftImg8bit" / self.split
+        paths = [path.relative_to(folder) for path in folder.glob("*/[!.]*_leftImg8bit.png")]
+        return sorted(path.as_posix().removesuffix("_leftImg8bit.png") for path in paths)
 
-    def image_file(self, sample_id: str) -> Path:
+    def image_path(self, sample_id: str) -> Path:
         return self._path("leftImg8bit", sample_id)
 
-    def read_target(self, task: str, sample_id: str) -> Target | None:
-        path = (
-            self._path("gtFine", sample_id, "_labelIds.png")
-            if task == "semseg"
-            else self._path(task, sample_id)
-        )
+    def read_target(self, task: str, sample_id: str, size: tuple[int, int]) -> Target | None:
+        kind, ending = FILES[task]
+        path = self._path(kind, sample_id, ending)
         if not is_there(path):
             return None
         if task == "disparity":
-            return read_depth(path, scale=1 / 256, max_depth=MAX_DISPARITY, offset=-1)
-        return labels_from(read_ids(path), np.array(facts("cityscapes")["train_ids"]), path)
-
-    def read_boxes(self, task: str, sample_id: str, size: tuple[int, int]) -> BoxTarget | None:
-        path = self._path("gtFine", sample_id, "_instanceIds.png")
-        if not is_there(path):
-            return None
+            codes = read_numbers(path).astype(np.int32) - 1  # 0 is no measurement
+            return RangeCodec(Disparity(MAX_DISPARITY), scale=1 / 256).decode(codes)
         ids = read_ids(path)
+        if task == "semseg":
+            return labels_from(ids, np.array(facts("cityscapes")["train_ids"]), path)
         if ids.shape != size[::-1]:
             found = f"{ids.shape[1]}x{ids.shape[0]}"
             raise ValueError(f"{path}: the instances are {found}, the image is {size[0]}x{size[1]}")
@@ -110,22 +114,14 @@ class Cityscapes(PackedDataset):
         if not is_there(path):
             return None
         if abs(width * SIZE[1] - height * SIZE[0]) > SIZE[0]:
-            raise ValueError(
-                f"{path}: is for {SIZE[0]}x{SIZE[1]}, the image of {width}x{height} is no resized copy"
-            )
-        found, sx, sy = (
-            validated(_Calibration, read_bytes(path), path).intrinsic,
-            width / SIZE[0],
-            height / SIZE[1],
-        )
-        return Camera(
-            found.fx * sx,
-            found.fy * sy,
-            (found.u0 + 0.5) * sx,
-            (found.v0 + 0.5) * sy,
-            width,
-            height,
-        )
+            image = f"the image of {width}x{height} is no resized copy"
+            raise ValueError(f"{path}: is for {SIZE[0]}x{SIZE[1]}, {image}")
+        found = validated(_Calibration, read_bytes(path), path).intrinsic
+        sx = width / SIZE[0]
+        sy = height / SIZE[1]
+        cx = (found.u0 + 0.5) * sx
+        cy = (found.v0 + 0.5) * sy
+        return Camera(found.fx * sx, found.fy * sy, cx, cy, width, height)
 
     def _path(self, kind: str, sample_id: str, ending: str = ".png") -> Path:
         return self.root / kind / self.split / f"{sample_id}_{kind}{ending}"
@@ -145,7 +141,8 @@ def _boxes(ids: np.ndarray, classes: list[int], path: Path) -> BoxTarget:
     """
     y, x = np.nonzero(ids >= 1000)
     order = np.argsort(ids[y, x], kind="stable")
-    y, x = y[order], x[order]
+    y = y[order]
+    x = x[order]
     owner = ids[y, x]
     if len(owner) and not (classes[0] <= owner[0] // 1000 and owner[-1] // 1000 <= classes[-1]):
         raise ValueError(
@@ -154,13 +151,12 @@ def _boxes(ids: np.ndarray, classes: list[int], path: Path) -> BoxTarget:
     starts = np.flatnonzero(np.diff(owner, prepend=0))
     if not len(starts):
         return BoxTarget(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    least, most = (
-        [extreme.reduceat(values, starts) for values in (x, y)]
-        for extreme in (np.minimum, np.maximum)
-    )
-    corners = np.stack([*least, *(pixel + 1 for pixel in most)], axis=1)
+    left = np.minimum.reduceat(x, starts)
+    top = np.minimum.reduceat(y, starts)
+    right = np.maximum.reduceat(x, starts) + 1
+    bottom = np.maximum.reduceat(y, starts) + 1
+    corners = np.stack([left, top, right, bottom], axis=1)
     found = owner[starts] // 1000
     kept = np.isin(found, classes)  # without caravans and trailers
-    return BoxTarget(
-        corners[kept].astype(np.float32), np.searchsorted(classes, found[kept]).astype(np.int64)
-    )
+    labels = np.searchsorted(classes, found[kept])
+    return BoxTarget(corners[kept].astype(np.float32), labels.astype(np.int64))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from visionmtl.data.images import read_bytes
+from visionmtl._images import read_bytes
 
 MAX_BYTES = 500_000_000
 """Larger variables are refused while they are decompressed."""
@@ -39,8 +39,18 @@ _NUMBERS = {
 _TEXT = {2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le", 18: "utf-32-le"}
 """Type of an element -> encoding, where it is text."""
 
-_MATRIX, _COMPRESSED = 14, 15
-_CELL, _STRUCT, _CHAR, _NUMERIC = 1, 2, 4, range(6, 16)
+# Types of elements that are no numbers.
+_MATRIX = 14
+_COMPRESSED = 15
+
+# Classes of variables.
+_CELL = 1
+_STRUCT = 2
+_CHAR = 4
+_NUMERIC = range(6, 16)
+
+# What damaged files raise.
+_BROKEN = (ValueError, struct.error, zlib.error, LookupError, StopIteration, RecursionError)
 
 
 def read_mat(path: Path, variable: str) -> Any:
@@ -65,14 +75,7 @@ def read_mat(path: Path, variable: str) -> Any:
                 kind, content = next(_elements(memoryview(_decompress(content))))
             if kind == _MATRIX and _header(content)[2] == variable:
                 return _array(content)
-    except (
-        ValueError,
-        struct.error,
-        zlib.error,
-        LookupError,
-        StopIteration,
-        RecursionError,
-    ) as error:
+    except _BROKEN as error:
         reason = " ".join(str(error).split()) or "an element is missing"
         raise ValueError(f"{path}: broken or unusual MATLAB file: {reason}") from error
     raise ValueError(f"{path}: no variable {variable!r}")
@@ -83,9 +86,15 @@ def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     position = 0
     while position < len(data):
         kind, size = struct.unpack_from("<II", data, position)
-        start, padding = position + 8, 0 if kind == _COMPRESSED else -size % 8
+        start = position + 8
+        padding = -size % 8
+        if kind == _COMPRESSED:
+            padding = 0
         if kind >> 16:  # at most four bytes, in the place of the size
-            kind, size, start, padding = kind & 0xFFFF, kind >> 16, position + 4, 4 - (kind >> 16)
+            size = kind >> 16
+            kind &= 0xFFFF
+            start = position + 4
+            padding = 4 - size
         if start + size > len(data) or padding < 0:
             raise ValueError(f"an element of {size} bytes is cut off")
         yield kind, data[start : start + size]
@@ -102,28 +111,17 @@ def _decompress(data: memoryview) -> bytes:
 
 def _header(content: memoryview) -> tuple[int, tuple[int, ...], str, list[tuple[int, memoryview]]]:
     """Class, shape and name of a variable, and the elements that hold its values."""
-    (_, flags), (_, shape), (_, name), *rest = _elements(content)
-    return flags[0], tuple(np.frombuffer(shape, "<i4").tolist()), bytes(name).decode("ascii"), rest
+    (_, flags), (_, sides), (_, name), *rest = _elements(content)
+    shape = tuple(np.frombuffer(sides, "<i4").tolist())
+    return flags[0], shape, bytes(name).decode("ascii"), rest
 
 
 def _array(content: memoryview) -> Any:
     if not content:  # how a struct holds []
         return np.zeros((0, 0))
     kind, shape, _, rest = _header(content)
-    count = math.prod(shape)
     if kind == _STRUCT:
-        (_, length), (_, names), *values = rest
-        width = max(struct.unpack("<i", length)[0], 1)
-        fields = [
-            bytes(names[i : i + width]).split(b"\0")[0].decode("ascii")
-            for i in range(0, len(names), width)
-        ]
-        if len(values) != count * len(fields) or count > max(
-            len(values), 1
-        ):  # without fields any count would fit
-            raise ValueError(f"{len(values)} values for {count} structs of {len(fields)} fields")
-        arrays = (_array(value) for _, value in values)
-        return [dict(zip(fields, arrays, strict=False)) for _ in range(count)]
+        return _structs(rest, math.prod(shape))
     if kind == _CELL:
         return [_array(value) for _, value in rest]
     if (kind not in _NUMERIC and (kind != _CHAR or shape[0] > 1)) or len(rest) != 1:
@@ -134,3 +132,16 @@ def _array(content: memoryview) -> Any:
     if kind == _CHAR:
         return bytes(body).decode(_TEXT[stored])
     return np.frombuffer(body, _NUMBERS[stored]).reshape(shape, order="F").copy()
+
+
+def _structs(rest: list[tuple[int, memoryview]], count: int) -> list[dict[str, Any]]:
+    """The structs of an array: their field names, then the values of one after the other."""
+    (_, length), (_, names), *values = rest
+    width = max(struct.unpack("<i", length)[0], 1)
+    padded = [bytes(names[start : start + width]) for start in range(0, len(names), width)]
+    fields = [name.split(b"\0")[0].decode("ascii") for name in padded]
+    fits = len(values) == count * len(fields)
+    if not fits or count > max(len(values), 1):  # without fields any count would fit
+        raise ValueError(f"{len(values)} values for {count} structs of {len(fields)} fields")
+    arrays = iter([_array(value) for _, value in values])
+    return [{field: next(arrays) for field in fields} for _ in range(count)]

@@ -10,21 +10,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionmtl.data.images import is_there, read_ids, read_image
-from visionmtl.data.sets.base import (
-    PackedDataset,
-    check_frame,
-    facts,
-    labels_from,
-    read_id_list,
-    read_npy,
-    unit_normals,
-)
-from visionmtl.data.sets.nyuv2 import MAX_DEPTH, in_order, read_depth_npy, read_normals_npy
+from visionmtl._images import is_there, read_ids, read_image
+from visionmtl.data.base import DATASETS
+from visionmtl.data.sets.base import PackedDataset
+from visionmtl.data.sets.ids import in_order, read_id_list
+from visionmtl.data.sets.labels import Frame, all_valid, decode_normals, labels_from
+from visionmtl.data.sets.npy import read_npy, read_npy_depth, read_npy_normals
+from visionmtl.data.sets.nyuv2 import MAX_DEPTH, nyuv2_tasks
 from visionmtl.types import DenseTarget, Target, TaskSpec
 
 FOLDERS = {"semseg": "segmentation", "depth": "depth", "normals": "normals", "edge": "edge"}
 """Task -> folder of its labels."""
+
+EDGE_TOLERANCE = 0.011
+"""Fraction of the image's diagonal, as the field evaluates edges of NYUv2."""
 
 SUFFIXES = {
     "images": (".png", ".jpg"),
@@ -38,6 +37,7 @@ where it differs.
 """
 
 
+@DATASETS.register("nyuv2_atrc")
 class NYUv2ATRC(PackedDataset):
     """``<root>/<folder>/<id>.*``, split by ``gt_sets/{train,val}.txt``: 795 and 654 ids; ``val`` is
     the test set.
@@ -59,16 +59,15 @@ class NYUv2ATRC(PackedDataset):
         root: the folder of the data set, ``NYUDv2`` or ``NYUD_MT``.
         split: ``train`` or ``val``.
         tasks: the wanted tasks.
-        normals_frame: frame of the stored normals, see ``unit_normals``. No source states it. The
+        normals_frame: axes of the stored normals. No source states it. The
             default is that of the labels of Ladicky et al. and Wang et al., on which the networks
             of ASTMT's authors go back; compare the normals with the depth of your copy, as
             docs/datasets.md shows, before you rely on it.
 
     Raises:
-        ValueError: also an unknown frame, a listed id without image.
+        ValueError: also a listed id without image.
     """
 
-    packing: ClassVar[str] = "nyuv2_atrc"
     title: ClassVar[str] = "NYUv2 in the ATRC packing (png, 40 classes)"
     layout: ClassVar[str] = "images/, segmentation/ of .png, depth/ of .npy and gt_sets/"
 
@@ -78,25 +77,18 @@ class NYUv2ATRC(PackedDataset):
         split: str,
         tasks: Sequence[str] | None = None,
         *,
-        normals_frame: str = "x_left",
+        normals_frame: Frame = "x_left",
     ) -> None:
-        check_frame(normals_frame)
         self.normals_frame = normals_frame
         super().__init__(root, split, tasks)
 
     @classmethod
     def matches(cls, root: Path) -> bool:
-        has_mat = any(any((root / folder).glob("*.mat")) for folder in ("segmentation", "depth"))
-        return (root / "gt_sets").is_dir() and (root / "images").is_dir() and not has_mat
+        has_folders = (root / "gt_sets").is_dir() and (root / "images").is_dir()
+        return has_folders and not (_has_mat(root / "segmentation") or _has_mat(root / "depth"))
 
     def specs(self) -> list[TaskSpec]:
-        classes = facts("nyuv2")["classes40"]
-        return [
-            TaskSpec.semseg(classes),
-            TaskSpec.depth(MAX_DEPTH),
-            TaskSpec.normals(),
-            TaskSpec.edge(0.011),
-        ]
+        return [*nyuv2_tasks(40), TaskSpec.edge(EDGE_TOLERANCE)]
 
     def needs(self) -> dict[str, Path]:
         return {task: self.root / folder for task, folder in FOLDERS.items()}
@@ -105,41 +97,52 @@ class NYUv2ATRC(PackedDataset):
         path = self.root / "gt_sets" / f"{self.split}.txt"
         return in_order(read_id_list(path, self.root / "images", SUFFIXES["images"]))
 
-    def image_file(self, sample_id: str) -> Path:
+    def image_path(self, sample_id: str) -> Path:
         return self._path("images", sample_id)
 
-    def read_target(self, task: str, sample_id: str) -> Target | None:
+    def read_target(self, task: str, sample_id: str, size: tuple[int, int]) -> Target | None:
         path = self._path(FOLDERS[task], sample_id)
         if not is_there(path):
             return None
         if task == "semseg":
             return labels_from(read_ids(path), np.arange(-1, 40), path)
         if task == "depth":
-            return read_depth_npy(path)
+            return read_npy_depth(path, MAX_DEPTH)
         if task == "edge":
             return _read_edges(path)
         if path.suffix == ".npy":
-            return read_normals_npy(path, self.normals_frame)
-        return unit_normals(read_image(path) * np.float32(2 / 255) - 1, self.normals_frame)
+            return read_npy_normals(path, self.normals_frame)
+        return decode_normals(read_image(path), self.normals_frame)
 
     def _path(self, folder: str, sample_id: str) -> Path:
         """The file that is there; the last of those that could be, where none is."""
-        candidates = [self.root / folder / f"{sample_id}{suffix}" for suffix in SUFFIXES[folder]]
-        return next((path for path in candidates if is_there(path)), candidates[-1])
+        for suffix in SUFFIXES[folder]:
+            path = self.root / folder / f"{sample_id}{suffix}"
+            if is_there(path):
+                break
+        return path
+
+
+def _has_mat(folder: Path) -> bool:
+    return any(folder.glob("*.mat"))
 
 
 def _read_edges(path: Path) -> DenseTarget:
     """Edges from numbers 0..255, or 0..1 as in the arrays."""
-    array = (
-        read_ids(path)
-        if path.suffix == ".png"
-        else read_npy(path, "edges (H, W) or (H, W, 1)", ndim=(2, 3))
-    )
-    strength = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    low, high = float(array.min(initial=0)), float(array.max(initial=0))
+    strength: np.ndarray
+    if path.suffix == ".png":
+        strength = read_ids(path)
+    else:
+        strength = read_npy(path, "edges (H, W) or (H, W, 1)", 2, 3)
+    shape = strength.shape
+    if shape[2:] == (1,):
+        strength = strength[..., 0]
+    low = float(strength.min(initial=0))
+    high = float(strength.max(initial=0))
     if strength.ndim != 2 or not 0 <= low <= high <= 255:
-        raise ValueError(
-            f"{path}: expected edges (H, W) in 0..1 or 0..255, got {array.shape} in {low:g}..{high:g}"
-        )
-    edges = strength >= (0.5 if high <= 1 else 127.5)
-    return DenseTarget(edges.astype(np.uint8), np.ones(edges.shape, bool))
+        found = f"{shape} in {low:g}..{high:g}"
+        raise ValueError(f"{path}: expected edges (H, W) in 0..1 or 0..255, got {found}")
+    middle = 127.5
+    if high <= 1:
+        middle = 0.5
+    return all_valid(strength >= middle)

@@ -8,22 +8,25 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionmtl.data.images import is_there
-from visionmtl.data.sets.base import (
-    PackedDataset,
-    check_frame,
-    facts,
-    list_numbered,
+from visionmtl._images import is_there
+from visionmtl.data.base import DATASETS
+from visionmtl.data.sets.base import PackedDataset
+from visionmtl.data.sets.ids import list_numbered
+from visionmtl.data.sets.labels import Frame
+from visionmtl.data.sets.npy import (
+    read_npy_depth,
     read_npy_labels,
+    read_npy_normals,
     read_unit_image,
 )
-from visionmtl.data.sets.nyuv2 import MAX_DEPTH, read_depth_npy, read_normals_npy
+from visionmtl.data.sets.nyuv2 import MAX_DEPTH, nyuv2_tasks
 from visionmtl.types import Target, TaskSpec
 
 FOLDERS = {"semseg": "label", "depth": "depth", "normals": "normal"}
 """Task -> folder of its labels."""
 
 
+@DATASETS.register("nyuv2_mtan")
 class NYUv2MTAN(PackedDataset):
     """``<root>/{train,val}/{image,label,depth,normal}/<i>.npy``, 795 and 654 files; ``val`` is the
     test set.
@@ -41,17 +44,16 @@ class NYUv2MTAN(PackedDataset):
         root: the folder of the data set.
         split: ``train`` or ``val``.
         tasks: the wanted tasks.
-        normals_frame: frame of the stored normals, see ``unit_normals``. The authors took them from
+        normals_frame: axes of the stored normals. The authors took them from
             the files ``normals_gt`` of Eigen and Fergus, where no text states it. ``z_up`` is what
             two public programs found: zeya-labs/Infinity, which aligns this packing with the output
             of several networks, and the loader of EPFL-VILAB/XTConsistency. docs/datasets.md shows
             how to compare the normals with the depth of a copy.
 
     Raises:
-        ValueError: also an unknown frame, file names that are not numbers.
+        ValueError: also file names that are not numbers.
     """
 
-    packing: ClassVar[str] = "nyuv2_mtan"
     title: ClassVar[str] = "NYUv2 in the MTAN packing (npy, 13 classes)"
     layout: ClassVar[str] = "train/ and val/ with image/, label/, depth/ and normal/ of .npy files"
 
@@ -61,9 +63,8 @@ class NYUv2MTAN(PackedDataset):
         split: str,
         tasks: Sequence[str] | None = None,
         *,
-        normals_frame: str = "z_up",
+        normals_frame: Frame = "z_up",
     ) -> None:
-        check_frame(normals_frame)
         self.normals_frame = normals_frame
         super().__init__(root, split, tasks)
 
@@ -72,11 +73,7 @@ class NYUv2MTAN(PackedDataset):
         return all((root / "train" / folder).is_dir() for folder in ("image", "label", "normal"))
 
     def specs(self) -> list[TaskSpec]:
-        return [
-            TaskSpec.semseg(facts("nyuv2")["classes13"]),
-            TaskSpec.depth(MAX_DEPTH),
-            TaskSpec.normals(),
-        ]
+        return nyuv2_tasks(13)
 
     def needs(self) -> dict[str, Path]:
         return {task: self.root / self.split / folder for task, folder in FOLDERS.items()}
@@ -87,15 +84,15 @@ class NYUv2MTAN(PackedDataset):
     def read_image(self, sample_id: str) -> np.ndarray:
         return read_unit_image(self._path("image", sample_id))
 
-    def read_target(self, task: str, sample_id: str) -> Target | None:
+    def read_target(self, task: str, sample_id: str, size: tuple[int, int]) -> Target | None:
         path = self._path(FOLDERS[task], sample_id)
         if not is_there(path):
             return None
         if task == "semseg":
-            return read_npy_labels(path, len(facts("nyuv2")["classes13"]))
-        return (
-            read_depth_npy(path) if task == "depth" else read_normals_npy(path, self.normals_frame)
-        )
+            return read_npy_labels(path, num_classes=13)
+        if task == "depth":
+            return read_npy_depth(path, MAX_DEPTH)
+        return read_npy_normals(path, self.normals_frame)
 
     def _path(self, folder: str, sample_id: str) -> Path:
         return self.root / self.split / folder / f"{sample_id}.npy"

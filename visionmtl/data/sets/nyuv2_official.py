@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from visionmtl.data.base import DATASETS
 from visionmtl.data.derive import normals_from_depth
-from visionmtl.data.sets.base import PackedDataset, depth_target, facts, labels_from
-from visionmtl.data.sets.nyuv2 import MAX_DEPTH
+from visionmtl.data.sets.base import PackedDataset, facts
+from visionmtl.data.sets.labels import depth_target, labels_from
+from visionmtl.data.sets.nyuv2 import MAX_DEPTH, nyuv2_tasks
 from visionmtl.types import Camera, DenseTarget, Target, TaskSpec
 
 FILE = "nyu_depth_v2_labeled.mat"
@@ -35,6 +37,7 @@ the toolbox.
 """
 
 
+@DATASETS.register("nyuv2_official")
 class NYUv2Official(PackedDataset):
     """``<root>/nyu_depth_v2_labeled.mat``, a MATLAB 7.3 file (HDF5), split by the authors'
     ``splits.mat``.
@@ -62,10 +65,9 @@ class NYUv2Official(PackedDataset):
         depth: ``filled`` or ``raw``.
 
     Raises:
-        ValueError: also an unknown number of classes or kind of depth, no h5py.
+        ValueError: also a broken file, no h5py.
     """
 
-    packing: ClassVar[str] = "nyuv2_official"
     title: ClassVar[str] = "NYUv2 as published (one .mat file)"
     layout: ClassVar[str] = f"the file {FILE}"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
@@ -76,29 +78,23 @@ class NYUv2Official(PackedDataset):
         split: str,
         tasks: Sequence[str] | None = None,
         *,
-        num_classes: int = 40,
-        depth: str = "filled",
+        num_classes: Literal[13, 40] = 40,
+        depth: Literal["filled", "raw"] = "filled",
     ) -> None:
-        if not isinstance(num_classes, int) or num_classes not in (13, 40):
-            raise ValueError(f"num_classes: must be 40 or 13, got {num_classes!r}")
-        if depth not in ("filled", "raw"):
-            raise ValueError(f"depth: must be filled or raw, got {depth!r}")
-        self.num_classes, self.depth = num_classes, depth
+        self.num_classes = num_classes
+        self.depth = depth
         self._file: Any = None
         self._process = 0  # that opened the file
         super().__init__(root, split, tasks)
         self.read_image(self.sample_id(0))  # a broken file is one error, and not one per sample
-        stored = facts("nyuv2")
-        table = np.array([0, *stored["map894"]])
-        self._table = (table if num_classes == 40 else np.array([0, *stored["map40"]])[table]) - 1
+        self._table = _class_table(num_classes)
 
     @classmethod
     def matches(cls, root: Path) -> bool:
         return (root / FILE).is_file()
 
     def specs(self) -> list[TaskSpec]:
-        classes = facts("nyuv2")[f"classes{self.num_classes}"]
-        return [TaskSpec.semseg(classes), TaskSpec.depth(MAX_DEPTH), TaskSpec.normals()]
+        return nyuv2_tasks(self.num_classes)
 
     def list_ids(self) -> list[str]:
         return [f"{position:04d}" for position in sorted(facts("nyuv2")[self.split])]
@@ -112,22 +108,21 @@ class NYUv2Official(PackedDataset):
             )
         return image
 
-    def read_target(self, task: str, sample_id: str) -> Target | None:
+    def read_target(self, task: str, sample_id: str, size: tuple[int, int]) -> Target | None:
         if task == "semseg":
-            return labels_from(
-                self._read("labels", sample_id, 2).T,
-                self._table,
-                f"{self.root / FILE}: {sample_id}",
-            )
-        if task == "depth":
-            return self._raw(sample_id) if self.depth == "raw" else self._filled(sample_id)
+            numbers = self._read("labels", sample_id, 2).T
+            return labels_from(numbers, self._table, f"{self.root / FILE}: {sample_id}")
+        if task == "depth" and self.depth == "filled":
+            return self._filled(sample_id)
         depth = self._raw(sample_id)
-        return normals_from_depth(
-            depth.value, depth.valid, self.camera(sample_id, *depth.valid.shape)
-        )
+        if task == "depth":
+            return depth
+        height, width = depth.valid.shape
+        return normals_from_depth(depth.value, depth.valid, self.camera(sample_id, height, width))
 
     def camera(self, sample_id: str, height: int, width: int) -> Camera:
-        sy, sx = height / SIZE[0], width / SIZE[1]
+        sy = height / SIZE[0]
+        sx = width / SIZE[1]
         fx, fy, cx, cy = CAMERA
         return Camera(fx * sx, fy * sy, cx * sx, cy * sy, width, height)
 
@@ -140,12 +135,13 @@ class NYUv2Official(PackedDataset):
 
     def _filled(self, sample_id: str) -> DenseTarget:
         metres = self._read("depths", sample_id, 2).T
-        sy, sx = metres.shape[0] / SIZE[0], metres.shape[1] / SIZE[1]
-        top, bottom, left, right = (
-            round(edge * s) for edge, s in zip(MEASURED, (sy, sy, sx, sx), strict=True)
-        )
+        sy = metres.shape[0] / SIZE[0]
+        sx = metres.shape[1] / SIZE[1]
+        top, bottom, left, right = MEASURED
+        rows = slice(round(top * sy), round(bottom * sy))
+        columns = slice(round(left * sx), round(right * sx))
         known = np.zeros_like(metres)
-        known[top:bottom, left:right] = metres[top:bottom, left:right]
+        known[rows, columns] = metres[rows, columns]
         return depth_target(known, MAX_DEPTH)
 
     def _read(self, name: str, sample_id: str, ndim: int) -> np.ndarray:
@@ -155,7 +151,8 @@ class NYUv2Official(PackedDataset):
         path = self.root / FILE
         try:
             if self._process != os.getpid():
-                self._file, self._process = _h5py(path).File(path, "r"), os.getpid()
+                self._file = _h5py(path).File(path, "r")
+                self._process = os.getpid()
             entry = self._file[name][int(sample_id) - 1]
         except (OSError, KeyError, IndexError, ValueError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split())
@@ -167,6 +164,15 @@ class NYUv2Official(PackedDataset):
                 f"{path}: {name!r} of image {sample_id} is not an array of {ndim} dimensions"
             )
         return entry
+
+
+def _class_table(num_classes: int) -> np.ndarray:
+    """Stored label -> class id, -1 for "no label"."""
+    stored = facts("nyuv2")
+    table = np.array([0, *stored["map894"]])
+    if num_classes == 13:
+        table = np.array([0, *stored["map40"]])[table]
+    return table - 1
 
 
 def _h5py(path: Path) -> Any:

@@ -5,19 +5,23 @@ of labels.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
-from visionmtl.data.images import is_there, read_image, read_labels
-from visionmtl.data.sets.base import PackedDataset, check_frame, facts, read_id_list, unit_normals
+from visionmtl._images import is_there, read_image
+from visionmtl.data.base import DATASETS
+from visionmtl.data.sets.base import PackedDataset, facts
+from visionmtl.data.sets.ids import read_id_list
+from visionmtl.data.sets.labels import Frame, all_valid, unit_normals
 from visionmtl.data.sets.matlab import read_mat
 from visionmtl.data.sets.voc import read_voc_boxes
 from visionmtl.metrics.thinning import thin
-from visionmtl.types import DenseTarget, Target, TaskSpec
+from visionmtl.tasks.semseg import LabelCodec, SemSeg
+from visionmtl.types import BoxTarget, DenseTarget, Target, TaskSpec
 
 FOLDERS = {
     "semseg": "semseg",
@@ -29,7 +33,17 @@ FOLDERS = {
 }
 """Task -> folder of its labels."""
 
+SUFFIXES = {
+    "human_parts": ".mat",
+    "saliency": ".png",
+    "edge": ".mat",
+    "normals": ".png",
+    "detection": ".xml",
+}
+"""Task -> what the files of its labels end with."""
 
+
+@DATASETS.register("pascal_context")
 class PascalContext(PackedDataset):
     """``<root>/JPEGImages/<id>.jpg`` and a folder of labels per task, split by
     ``ImageSets/Context/{train,val}.txt``.
@@ -56,7 +70,7 @@ class PascalContext(PackedDataset):
         root: the folder of the data set.
         split: ``train`` (4998 images) or ``val`` (5105).
         tasks: the wanted tasks; by default those whose folder is there.
-        normals_frame: frame of the stored normals, see ``unit_normals``. No source states it. The
+        normals_frame: axes of the stored normals. No source states it. The
             default is that of ``nyuv2_atrc``, as the network learned from NYUv2. The rotation
             augmentation of the authors fits it, and also ``y_down`` and ``y_down_z_back``, but
             neither ``y_up`` nor ``z_up``.
@@ -67,10 +81,9 @@ class PascalContext(PackedDataset):
         dropped_boxes: reason -> objects left out so far, each time that a sample is read.
 
     Raises:
-        ValueError: also an unknown frame, or an id in the list of the split without image.
+        ValueError: also an id in the list of the split without image.
     """
 
-    packing: ClassVar[str] = "pascal_context"
     title: ClassVar[str] = "PASCAL-Context for multi-task learning (PASCAL_MT)"
     layout: ClassVar[str] = "JPEGImages/ and ImageSets/Context/"
 
@@ -80,13 +93,11 @@ class PascalContext(PackedDataset):
         split: str,
         tasks: Sequence[str] | None = None,
         *,
-        normals_frame: str = "x_left",
+        normals_frame: Frame = "x_left",
         difficult: bool = False,
     ) -> None:
-        check_frame(normals_frame)
-        if not isinstance(difficult, bool):
-            raise ValueError(f"difficult: must be true or false, got {difficult!r}")
-        self.normals_frame, self.difficult = normals_frame, difficult
+        self.normals_frame = normals_frame
+        self.difficult = difficult
         self.dropped_boxes: Counter[str] = Counter()
         self._facts: dict[str, Any] = facts("pascal")
         super().__init__(root, split, tasks)
@@ -116,27 +127,26 @@ class PascalContext(PackedDataset):
         path = self.root / "ImageSets" / "Context" / f"{self.split}.txt"
         return sorted(read_id_list(path, self.root / "JPEGImages", (".jpg",)))
 
-    def image_file(self, sample_id: str) -> Path:
+    def image_path(self, sample_id: str) -> Path:
         return self.root / "JPEGImages" / f"{sample_id}.jpg"
 
-    def read_target(self, task: str, sample_id: str) -> Target | None:
+    def read_target(self, task: str, sample_id: str, size: tuple[int, int]) -> Target | None:
         path = self._label_path(task, sample_id)
         if not is_there(path):
             return None
+        if task == "detection":
+            return self._boxes(path, size)
         if task == "semseg":
-            return read_labels(path, len(self._facts["classes"]))
+            return LabelCodec(SemSeg(self._facts["classes"])).read(path)
         if task == "human_parts":
             return _human_parts(path, self._facts["person"], self._facts["parts"])
         if task == "saliency":
-            return _all_valid(read_image(path)[..., 0] > 127)
+            return all_valid(read_image(path)[..., 0] > 127)
         if task == "edge":
-            return _all_valid(_borders(_context_labels(path)))
+            return all_valid(_borders(_context_labels(path)))
         return self._normals(path, self._label_path("edge", sample_id))
 
-    def read_boxes(self, task: str, sample_id: str, size: tuple[int, int]) -> Target | None:
-        path = self._label_path(task, sample_id)
-        if not is_there(path):
-            return None
+    def _boxes(self, path: Path, size: tuple[int, int]) -> BoxTarget:
         target, difficult = read_voc_boxes(path, self._facts["classes"][1:], size, self.difficult)
         if difficult:
             self.dropped_boxes["difficult"] += difficult
@@ -146,16 +156,18 @@ class PascalContext(PackedDataset):
         folder = self.root / FOLDERS[task]
         if task == "semseg":
             voc = folder / "VOC12" / f"{sample_id}.png"
-            return voc if is_there(voc) else folder / "pascal-context" / voc.name
-        suffix = {"human_parts": "mat", "edge": "mat", "detection": "xml"}.get(task, "png")
-        return folder / f"{sample_id}.{suffix}"
+            if is_there(voc):
+                return voc
+            return folder / "pascal-context" / f"{sample_id}.png"
+        return folder / f"{sample_id}{SUFFIXES[task]}"
 
     def _normals(self, path: Path, context_path: Path) -> DenseTarget:
         vectors = read_image(path) * np.float32(2 / 255) - 1
         labels = _context_labels(context_path)
         if labels.shape != vectors.shape[:2]:
-            sizes = [f"{width}x{height}" for height, width in (labels.shape, vectors.shape[:2])]
-            raise ValueError(f"{context_path}: the labels are {sizes[0]}, the normals {sizes[1]}")
+            found = f"{labels.shape[1]}x{labels.shape[0]}"
+            expected = f"{vectors.shape[1]}x{vectors.shape[0]}"
+            raise ValueError(f"{context_path}: the labels are {found}, the normals {expected}")
         vectors[~np.isin(labels, self._facts["normals_ids"])] = 0  # invalid
         return unit_normals(vectors, self.normals_frame)
 
@@ -163,18 +175,15 @@ class PascalContext(PackedDataset):
 def _context_labels(path: Path) -> np.ndarray:
     """Numbers (H, W) of the 459 classes of PASCAL-Context, 1..459, or 0."""
     labels = read_mat(path, "LabelMap")
-    if (
-        not isinstance(labels, np.ndarray)
-        or labels.ndim != 2
-        or labels.dtype.kind not in "uif"
-        or not labels.size
-    ):
+    is_array = isinstance(labels, np.ndarray)
+    if not is_array or labels.ndim != 2 or labels.dtype.kind not in "uif" or not labels.size:
         raise ValueError(f"{path}: LabelMap must be numbers (H, W)")
     if not ((labels >= 0) & (labels <= 65535) & (labels % 1 == 0)).all():  # False for nan
         raise ValueError(
             f"{path}: LabelMap must be whole numbers, got {labels.min():g} to {labels.max():g}"
         )
-    return labels.astype(np.uint16)
+    numbers: np.ndarray = labels.astype(np.uint16)
+    return numbers
 
 
 def _human_parts(path: Path, person: int, parts: dict[str, int]) -> DenseTarget | None:
@@ -187,16 +196,25 @@ def _human_parts(path: Path, person: int, parts: dict[str, int]) -> DenseTarget 
     value = None
     anno = read_mat(path, "anno")
     try:
-        for entry in anno[0]["objects"]:
-            for part in entry["parts"] if entry["class_ind"].item() == person else ():
-                name, mask = part["part_name"], part["mask"] != 0
-                if name not in parts:
-                    raise ValueError(f"person with a part {name!r}, expected {', '.join(parts)}")
-                value = np.zeros(mask.shape, np.uint8) if value is None else value
-                value[mask] = parts[name]
+        for name, mask in _marked(anno, person):
+            if name not in parts:
+                raise ValueError(f"person with a part {name!r}, expected {', '.join(parts)}")
+            if value is None:
+                value = np.zeros(mask.shape, np.uint8)
+            value[mask] = parts[name]
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"{path}: not an annotation of PASCAL-Part: {error}") from error
-    return None if value is None or not value.any() else _all_valid(value)
+    if value is None or not value.any():
+        return None
+    return all_valid(value)
+
+
+def _marked(anno: Any, person: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and mask of the parts of all persons."""
+    for entry in anno[0]["objects"]:
+        if entry["class_ind"].item() == person:
+            for part in entry["parts"]:
+                yield part["part_name"], part["mask"] != 0
 
 
 def _borders(labels: np.ndarray) -> np.ndarray:
@@ -204,7 +222,3 @@ def _borders(labels: np.ndarray) -> np.ndarray:
     bool (H, W).
     """
     return thin(cv2.Laplacian(labels, cv2.CV_64F) != 0)
-
-
-def _all_valid(value: np.ndarray) -> DenseTarget:
-    return DenseTarget(value.astype(np.uint8), np.ones(value.shape, bool))

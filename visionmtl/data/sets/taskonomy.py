@@ -9,25 +9,28 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
 
 from visionmtl._files import validated
-from visionmtl.data.images import is_there, read_bytes, read_depth, read_ids, read_image
-from visionmtl.data.sets.base import PackedDataset, check_frame, facts, labels_from, unit_normals
+from visionmtl._images import is_there, read_bytes, read_ids, read_image
+from visionmtl.data.base import DATASETS
+from visionmtl.data.sets.base import PackedDataset, facts
+from visionmtl.data.sets.labels import Frame, decode_normals, labels_from
+from visionmtl.tasks.depth import Depth, DepthCodec
 from visionmtl.types import Camera, Target, TaskSpec
 
 FOLDERS = {"semseg": "segment_semantic", "depth": "depth_zbuffer", "normals": "normal"}
 """Task -> folder of its labels."""
 
-SUBSETS = ("tiny", "medium", "full", "fullplus")
+SplitSize = Literal["tiny", "medium", "full", "fullplus"]
 """The published splits; each holds the one before."""
 
 SPLITS_URL = "https://github.com/StanfordVL/taskonomy/tree/master/data#dataset-splits"
 
-MAX_STORABLE_DEPTH = 128.0
+StorableDepth = Annotated[float, Field(gt=0, le=128)]
 """Metres that 16 bits reach at 1 / 512 m."""
 
 
@@ -37,6 +40,7 @@ class _PointInfo(BaseModel):
     field_of_view_rads: float = Field(gt=0, lt=math.pi)
 
 
+@DATASETS.register("taskonomy")
 class Taskonomy(PackedDataset):
     """``<root>/<folder>/<building>/<id>_domain_<folder>.png``, id ``point_<p>_view_<v>``; our ids:
     ``<building>/<id>``.
@@ -68,14 +72,12 @@ class Taskonomy(PackedDataset):
         tasks: the wanted tasks.
         subset: which published split, ``tiny``, ``medium``, ``full`` or ``fullplus``.
         max_depth: metres; what lies beyond is invalid. 16 m is what the field uses.
-        normals_frame: frame of the stored normals, see ``unit_normals``.
+        normals_frame: axes of the stored normals.
 
     Raises:
-        ValueError: also an option out of range, no or a malformed split list, none of its buildings
-            there.
+        ValueError: also no or a malformed split list, none of its buildings there.
     """
 
-    packing: ClassVar[str] = "taskonomy"
     title: ClassVar[str] = "Taskonomy"
     layout: ClassVar[str] = (
         "rgb/ and segment_semantic/, depth_zbuffer/ or normal/ with a folder per building"
@@ -88,25 +90,19 @@ class Taskonomy(PackedDataset):
         split: str,
         tasks: Sequence[str] | None = None,
         *,
-        subset: str = "fullplus",
-        max_depth: float = 16.0,
-        normals_frame: str = "y_down",
+        subset: SplitSize = "fullplus",
+        max_depth: StorableDepth = 16.0,
+        normals_frame: Frame = "y_down",
     ) -> None:
-        if subset not in SUBSETS:
-            raise ValueError(f"subset: must be one of {', '.join(SUBSETS)}, got {subset!r}")
-        if not isinstance(max_depth, int | float) or not 0 < max_depth <= MAX_STORABLE_DEPTH:
-            raise ValueError(
-                f"max_depth: must be above 0 and at most {MAX_STORABLE_DEPTH:g} metres, got {max_depth!r}"
-            )
-        check_frame(normals_frame)
-        self.subset, self.max_depth, self.normals_frame = subset, max_depth, normals_frame
+        self.subset = subset
+        self.max_depth = max_depth
+        self.normals_frame = normals_frame
         super().__init__(root, split, tasks)
 
     @classmethod
     def matches(cls, root: Path) -> bool:
-        return (root / "rgb").is_dir() and any(
-            (root / folder).is_dir() for folder in FOLDERS.values()
-        )
+        has_labels = any((root / folder).is_dir() for folder in FOLDERS.values())
+        return has_labels and (root / "rgb").is_dir()
 
     def specs(self) -> list[TaskSpec]:
         return [
@@ -119,37 +115,37 @@ class Taskonomy(PackedDataset):
         return {task: self.root / folder for task, folder in FOLDERS.items()}
 
     def list_ids(self) -> list[str]:
-        rgb, ending = self._folder("rgb"), "_domain_rgb.png"
+        rgb = self._folder("rgb")
         there = {name for name in os.listdir(rgb) if (rgb / name).is_dir()}
         path = self._split_list()
         listed = _buildings(path, self.split)
         if not there.intersection(listed):
             found = ", ".join(sorted(there)[:5]) or "nothing"
-            raise ValueError(
-                f"{path}: none of the {len(listed)} buildings of {self.split!r} is in {rgb}; it has {found}"
-            )
-        return sorted(
-            f"{building}/{name.removesuffix(ending)}"
-            for building in there.intersection(listed)
-            for name in os.listdir(rgb / building)
-            if name.endswith(ending) and not name.startswith(".")
-        )
+            buildings = f"the {len(listed)} buildings of {self.split!r}"
+            raise ValueError(f"{path}: none of {buildings} is in {rgb}; it has {found}")
+        ids: list[str] = []
+        for building in there.intersection(listed):
+            images = (rgb / building).glob("[!.]*_domain_rgb.png")
+            ids += [image.relative_to(rgb).as_posix() for image in images]
+        return sorted(path.removesuffix("_domain_rgb.png") for path in ids)
 
-    def image_file(self, sample_id: str) -> Path:
+    def image_path(self, sample_id: str) -> Path:
         return self._folder("rgb") / f"{sample_id}_domain_rgb.png"
 
-    def read_target(self, task: str, sample_id: str) -> Target | None:
-        domain = "segmentsemantic" if task == "semseg" else FOLDERS[task]
+    def read_target(self, task: str, sample_id: str, size: tuple[int, int]) -> Target | None:
+        domain = FOLDERS[task]
+        if task == "semseg":
+            domain = "segmentsemantic"
         path = self._folder(FOLDERS[task]) / f"{sample_id}_domain_{domain}.png"
         if not is_there(path):
             return None
         if task == "semseg":
-            return labels_from(
-                read_ids(path), np.arange(-1, len(facts("taskonomy")["classes"])), path
-            )
+            table = np.arange(-1, len(facts("taskonomy")["classes"]))
+            return labels_from(read_ids(path), table, path)
         if task == "depth":
-            return read_depth(path, scale=1 / 512, invalid_value=65535, max_depth=self.max_depth)
-        return unit_normals(read_image(path) * np.float32(2 / 255) - 1, self.normals_frame)
+            kind = Depth(self.max_depth)
+            return DepthCodec(kind, scale=1 / 512, invalid_value=65535).read(path)
+        return decode_normals(read_image(path), self.normals_frame)
 
     def camera(self, sample_id: str, height: int, width: int) -> Camera | None:
         path = self._folder("point_info") / f"{sample_id}_domain_point_info.json"
@@ -161,7 +157,9 @@ class Taskonomy(PackedDataset):
 
     def _folder(self, name: str) -> Path:
         folder = self.root / name
-        return folder / "taskonomy" if (folder / "taskonomy").is_dir() else folder
+        if (folder / "taskonomy").is_dir():
+            return folder / "taskonomy"
+        return folder
 
     def _split_list(self) -> Path:
         """The split list of the subset.
@@ -169,23 +167,15 @@ class Taskonomy(PackedDataset):
         Raises:
             ValueError: it is not there; says which are, and where to get it.
         """
-        folders, name = (
-            (self.root, self.root / "splits_taskonomy"),
-            f"train_val_test_{self.subset}.csv",
-        )
-        for folder in folders:
+        name = f"train_val_test_{self.subset}.csv"
+        others: list[str] = []
+        for folder in (self.root, self.root / "splits_taskonomy"):
             if (folder / name).is_file():
                 return folder / name
-        others = sorted(
-            path.stem.split("_")[-1]
-            for folder in folders
-            for path in folder.glob("train_val_test_*.csv")
-        )
-        hint = (
-            f"there is one for subset {', '.join(others)}"
-            if others
-            else f"splits_taskonomy.zip is at {SPLITS_URL}"
-        )
+            others += [path.stem.split("_")[-1] for path in folder.glob("train_val_test_*.csv")]
+        hint = f"splits_taskonomy.zip is at {SPLITS_URL}"
+        if others:
+            hint = f"there is one for subset {', '.join(sorted(others))}"
         raise ValueError(
             f"{self.root}: no split list {name}, neither there nor in splits_taskonomy/; {hint}"
         )
@@ -194,14 +184,14 @@ class Taskonomy(PackedDataset):
 def _buildings(path: Path, split: str) -> list[str]:
     """The buildings of a split: rows of ``id,train,val,test`` with a 1 in its column."""
     try:
-        rows = list(
-            csv.DictReader(read_bytes(path).decode("utf-8-sig").splitlines())
-        )  # the published ones end in CR
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()  # the published ones end in CR
+        rows = list(csv.DictReader(lines))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not a split list: {error}") from error
-    columns = list(rows[0]) if rows else []
+    columns: list[str] = []
+    for row in rows[:1]:
+        columns += row
     if not {"id", split} <= set(columns):
-        raise ValueError(
-            f"{path}: expected rows of id, train, val, test, got {', '.join(map(str, columns)) or 'none'}"
-        )
+        found = ", ".join(map(str, columns)) or "none"
+        raise ValueError(f"{path}: expected rows of id, train, val, test, got {found}")
     return [row["id"] for row in rows if row[split] == "1"]

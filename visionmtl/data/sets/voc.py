@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from visionmtl.data.images import read_bytes
+from visionmtl._images import read_bytes
 from visionmtl.types import BoxTarget
 
 MAX_BYTES = 1_000_000
@@ -40,12 +40,15 @@ def read_voc_boxes(
             unknown class, a box without area.
     """
     root = _parse(path)
-    width, height = (_number(root, f"size/{side}", path) for side in ("width", "height"))
+    width = _number(root, "size/width", path)
+    height = _number(root, "size/height", path)
     if width != size[0] or height != size[1]:
         raise ValueError(
             f"{path}: the size is {width:g}x{height:g}, the image is {size[0]}x{size[1]}"
         )
-    boxes, labels, left_out = [], [], 0
+    boxes = []
+    labels = []
+    left_out = 0
     for found in root.findall("object"):
         name = (found.findtext("name") or "").strip()
         if name not in classes:
@@ -55,9 +58,8 @@ def read_voc_boxes(
         if not difficult and (found.findtext("difficult") or "0").strip() != "0":
             left_out += 1
             continue
-        corners = np.array(
-            [_number(found, f"bndbox/{edge}", path) for edge in ("xmin", "ymin", "xmax", "ymax")]
-        )
+        edges = ("xmin", "ymin", "xmax", "ymax")
+        corners = np.array([_number(found, f"bndbox/{edge}", path) for edge in edges])
         box = np.clip(corners - (1, 1, 0, 0), 0, size * 2)
         if not (box[:2] < box[2:]).all():
             raise ValueError(
@@ -65,9 +67,8 @@ def read_voc_boxes(
             )
         boxes.append(box)
         labels.append(classes.index(name))
-    return BoxTarget(
-        np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64)
-    ), left_out
+    target = BoxTarget(np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64))
+    return target, left_out
 
 
 def _parse(path: Path) -> ElementTree.Element:

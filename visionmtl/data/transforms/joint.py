@@ -1,35 +1,35 @@
 """Joint augmentation of an image and its targets: the one module that knows albumentations.
 
-The geometric steps of a recipe are multiplied into one affine map, and the image and every target
-are resampled once through that map: a single interpolation blurs less and is faster than a chain of
-them, nothing is lost between two steps, and normals, depth, boxes and intrinsics follow from the
-very matrix that moved the pixels. albumentations serves the photometric steps, which touch the
-image only and run, in their listed order, after the geometry. What the steps are, and their
-conventions: ``visionmtl.data.transforms.steps``.
+Geometric augmentations are multiplied into one affine map, and the image and every target are
+resampled once through that map: a single interpolation blurs less and is faster than a chain of
+them, nothing is lost between two augmentations, and normals, depth, boxes and intrinsics follow
+from the very matrix that moved the pixels. albumentations serves the photometric augmentations,
+which touch the image only and run, in their listed order, after the geometry.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
 
-from visionmtl.data.transforms.steps import View, Zoom, parse_step
+from visionmtl.data.transforms.base import (
+    Augmentation,
+    GeometricAugmentation,
+    PhotometricAugmentation,
+    build_augmentation,
+    name_of,
+)
+from visionmtl.data.transforms.view import View, Zoom
 from visionmtl.types import BoxTarget, Camera, DenseTarget, Sample, Target, TaskSpec
 
 PAD_VALUE = 127
 """Grey level of image pixels that lie outside the source image."""
-MIN_VISIBLE = 0.25
-"""A box is dropped when less than this share of its area is left in the picture."""
-MIN_BOX_SIDE = 2.0
-"""A box is dropped when a side is shorter than this, in pixels of the output."""
 AREA_BELOW = 2 / 3
 """Images shrunk by more than this factor are first averaged over areas: bilinear sampling alone
 would alias.
@@ -42,16 +42,15 @@ def _warp_image(image: np.ndarray, view: View, inside: np.ndarray) -> np.ndarray
     """
     height, width = image.shape[:2]
     matrix = view.matrix
-    scale = np.linalg.norm(
-        matrix[:2, :2], axis=0
-    )  # output pixels per source pixel, along the source's x and y
-    if scale.min() < AREA_BELOW:
-        w, h = (max(1, round(n * min(s, 1.0))) for n, s in zip((width, height), scale, strict=True))
-        image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
-        matrix = matrix @ np.diag([width / w, height / h, 1.0])
-    half = np.array(
-        [[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]
-    )  # OpenCV counts from the centre of the first pixel
+    # Output pixels per source pixel, along the source's x and y.
+    across, down = np.linalg.norm(matrix[:2, :2], axis=0)
+    if min(across, down) < AREA_BELOW:
+        less_wide = max(1, round(width * min(across, 1.0)))
+        less_high = max(1, round(height * min(down, 1.0)))
+        image = cv2.resize(image, (less_wide, less_high), interpolation=cv2.INTER_AREA)
+        matrix = matrix @ np.diag([width / less_wide, height / less_high, 1.0])
+    # OpenCV counts from the centre of the first pixel.
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     matrix = (np.linalg.inv(half) @ matrix @ half)[:2]
     out = cv2.warpAffine(
         image, matrix, view.size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
@@ -60,118 +59,46 @@ def _warp_image(image: np.ndarray, view: View, inside: np.ndarray) -> np.ndarray
     return out
 
 
-def _warp_dense(
-    target: DenseTarget, task: TaskSpec, view: View, index: np.ndarray, inside: np.ndarray
-) -> DenseTarget:
-    """Gather values and validity by nearest neighbour and correct depth and normals for the
-    view.
-    """
-    valid = target.valid.reshape(-1)[index] & inside
-    whole = _thickened(target.value, view) if task.kind.name == "edge" else target.value
-    value = whole.reshape(-1, *whole.shape[2:]).take(index, axis=0)
-    if task.kind.name == "depth" and view.zoom != 1:
-        value /= view.zoom
-        valid &= value <= task.kind.max_value
-    if task.kind.name == "disparity" and view.zoom != 1:
-        value *= view.zoom
-        valid &= value <= task.kind.max_value
-    if task.kind.name == "normals":
-        turn = np.diag([1.0, 1.0, view.zoom])
-        turn[:2, :2] = view.rays
-        value = (value.reshape(-1, 3) @ turn.T.astype(value.dtype)).reshape(value.shape)
-        if view.zoom != 1:
-            length = np.sqrt(np.einsum("hwc,hwc->hw", value, value))[..., None]
-            value /= np.maximum(length, np.finfo(value.dtype).tiny)
-    value[~valid] = 0
-    return DenseTarget(value, valid, target.known)
-
-
-def _thickened(edges: np.ndarray, view: View) -> np.ndarray:
-    """Lines (H, W) so thick that a step to the next pixel that is gathered cannot leap over them:
-    no gaps appear.
-
-    Lines whose pixels touch at corners have no thickness there, which a turned view would see.
-    """
-    steps = np.abs(
-        np.linalg.inv(view.matrix)[:2, :2]
-    )  # of a pixel to the right and down, in pixels of the source
-    width, height = (max(1, math.ceil(step - 1e-6)) for step in steps.max(axis=1))
-    if steps[0, 1] > 1e-6 or steps[1, 0] > 1e-6:
-        edges = _joined(edges)
-    return edges if width == height == 1 else cv2.dilate(edges, np.ones((height, width), np.uint8))
-
-
-def _joined(edges: np.ndarray) -> np.ndarray:
-    """Edges 0 or 1 (H, W), with a third pixel where two touch at a corner only."""
-    a, b, c, d = edges[:-1, :-1], edges[:-1, 1:], edges[1:, :-1], edges[1:, 1:]
-    joined = edges.copy()
-    joined[:-1, 1:] |= a & d & (1 - c)
-    joined[:-1, :-1] |= b & c & (1 - d)
-    return joined
-
-
-def _warp_boxes(target: BoxTarget, view: View) -> BoxTarget:
-    """The hulls of the moved corners, clipped; unusable and hardly visible boxes are left out."""
-    low, high = target.boxes[:, :2], target.boxes[:, 2:]
-    usable = np.isfinite(target.boxes).all(axis=1) & (high > low).all(axis=1)
-    corners = target.boxes[usable].astype(np.float64)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
-    corners = corners @ view.matrix[:2, :2].T + view.matrix[:2, 2]
-    hull = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    height, width = view.size
-    boxes = hull.clip(0, [width, height, width, height])
-    sides, whole = boxes[:, 2:] - boxes[:, :2], hull[:, 2:] - hull[:, :2]
-    keep = (sides.min(axis=1) >= MIN_BOX_SIDE) & (
-        sides.prod(axis=1) >= MIN_VISIBLE * whole.prod(axis=1)
-    )
-    return BoxTarget(boxes[keep].astype(np.float32), target.labels[usable][keep], target.known)
-
-
 Transform = Callable[[Sample, int], Sample]
 """Sample and seed -> transformed sample."""
 
 
 class JointTransform:
-    """Applies a recipe of steps to an image, all its targets and its camera.
+    """Applies augmentations to an image, all its targets and its camera.
 
-    Geometric steps come first, as one map, then photometric steps (see the module's text). Values
-    and dtypes of targets are kept, nearest neighbour throughout; pixels from outside the picture
-    are invalid and 0. A task that is absent from a sample stays absent. With no steps the sample
-    passes unchanged.
+    Geometric ones come first, as one map, then photometric ones (see the module's text). Values and
+    dtypes of targets are kept, nearest neighbour throughout; pixels from outside the picture are
+    invalid and 0. A task that is absent from a sample stays absent. Without augmentations the
+    sample passes unchanged.
 
     Args:
         tasks: the tasks a sample may carry.
-        steps: one dict per step: ``type`` (a key of ``visionmtl.data.transforms.steps.STEPS``) and
-            its parameters.
-        zoom: how a change of scale is read, see ``visionmtl.data.transforms.steps``.
+        augmentations: in order; built ones, or mappings ``{"type": name, **options}``.
+        zoom: what a change of scale means, see ``visionmtl.data.transforms.view.Zoom``.
 
     Attributes:
         dropped_boxes: boxes left out so far: no area or not finite at input, or, afterwards, less
-            visible than ``MIN_VISIBLE`` or thinner than ``MIN_BOX_SIDE``. Each worker process
-            counts its own.
+            visible than ``MIN_VISIBLE`` or thinner than ``MIN_BOX_SIDE`` of
+            ``visionmtl.tasks.boxes``. Each worker process counts its own.
 
     Raises:
-        ValueError: an unknown zoom, or a step that ``parse_step`` refuses.
+        ValueError: an unknown zoom, or an augmentation that ``build_augmentation`` refuses.
     """
 
     def __init__(
-        self, tasks: Sequence[TaskSpec], steps: Sequence[Mapping[str, Any]], zoom: Zoom = "focal"
+        self,
+        tasks: Sequence[TaskSpec],
+        augmentations: Sequence[Augmentation | Mapping[str, Any]],
+        zoom: Zoom = "focal",
     ) -> None:
-        if zoom not in ("focal", "fixed_intrinsics"):
-            raise ValueError(f"unknown zoom {zoom!r}; known: focal, fixed_intrinsics")
-        parsed = [parse_step(step) for step in steps]
+        if zoom not in get_args(Zoom):
+            raise ValueError(f"unknown zoom {zoom!r}; known: {', '.join(get_args(Zoom))}")
+        built = [build_augmentation(given) for given in augmentations]
         self.tasks = {task.name: task for task in tasks}
         self.zoom: Zoom = zoom
-        self.geometry = [partial(step.move, **values) for step, values in parsed if step.move]
-        colours = [partial(step.colour, **values) for step, values in parsed if step.colour]
-        self.photometry: Any = None
+        self.geometric = [a for a in built if isinstance(a, GeometricAugmentation)]
+        self._photometry = _compose([a for a in built if isinstance(a, PhotometricAugmentation)])
         self.dropped_boxes = 0
-        if colours:  # the import costs seconds
-            os.environ.setdefault(
-                "NO_ALBUMENTATIONS_UPDATE", "1"
-            )  # it asks the network for a newer version at import
-            import albumentations
-
-            self.photometry = albumentations.Compose([colour(albumentations) for colour in colours])
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """The transformed sample; equal seeds give equal results. The input is left as it is.
@@ -181,27 +108,30 @@ class JointTransform:
                 ``fixed_intrinsics``.
         """
         self._check(sample)
-        if self.geometry:
+        if self.geometric:
             sample = self._warp(sample, self.view(sample, seed))
         image = sample.image
-        if self.photometry is not None:
-            # Compose.set_random_seed would give every step the same stream: all would fire together
-            # or not at all.
+        if self._photometry is not None:
+            # Compose.set_random_seed would give every augmentation the same stream: all would fire
+            # together or not at all.
             rng = np.random.default_rng([seed, 1])
-            self.photometry.set_random_state(rng, random.Random(int(rng.integers(2**32))))
-            image = self.photometry(image=image)["image"]
+            self._photometry.set_random_state(rng, random.Random(int(rng.integers(2**32))))
+            image = self._photometry(image=image)["image"]
         return replace(sample, image=image, targets=dict(sample.targets))
 
     def view(self, sample: Sample, seed: int) -> View:
         """The geometry that ``seed`` gives to a sample."""
         rng = np.random.Generator(np.random.PCG64(seed))
-        focal = (sample.camera.fx, sample.camera.fy) if sample.camera else (1.0, 1.0)
-        view = View(np.eye(3), sample.image.shape[:2], np.array(focal), np.eye(2))
-        for step in self.geometry:
+        focal = np.ones(2)
+        if sample.camera is not None:
+            focal = np.array([sample.camera.fx, sample.camera.fy])
+        view = View(np.eye(3), sample.image.shape[:2], focal, np.eye(2))
+        for augmentation in self.geometric:
             try:
-                view = step(view, rng, self.zoom)
+                view = augmentation.move(view, rng, self.zoom)
             except ValueError as error:
-                raise ValueError(f"sample {sample.sample_id!r}: {error}") from None
+                where = f"sample {sample.sample_id!r}: augmentation {name_of(augmentation)!r}"
+                raise ValueError(f"{where}: {error}") from None
         return view
 
     def _check(self, sample: Sample) -> None:
@@ -212,17 +142,17 @@ class JointTransform:
                 raise ValueError(
                     f"sample {sample.sample_id!r}: target of unknown task {name!r}; known: {known}"
                 )
-            if (
-                isinstance(target, DenseTarget)
-                and not target.value.shape[:2] == target.valid.shape == size
-            ):
+            if not isinstance(target, DenseTarget):
+                continue
+            if not target.value.shape[:2] == target.valid.shape == size:
                 shapes = f"value {target.value.shape}, valid {target.valid.shape}"
                 raise ValueError(
                     f"sample {sample.sample_id!r}: task {name!r} has {shapes}, its image is {size}"
                 )
-        camera = sample.camera
-        if camera is not None and (camera.height, camera.width) != size:
-            shape = (camera.height, camera.width)
+        if sample.camera is None:
+            return
+        shape = (sample.camera.height, sample.camera.width)
+        if shape != size:
             raise ValueError(
                 f"sample {sample.sample_id!r}: its camera is for {shape}, its image is {size}"
             )
@@ -231,12 +161,10 @@ class JointTransform:
         index, inside = view.source_pixels(*sample.image.shape[:2])
         targets: dict[str, Target] = {}
         for name, target in sample.targets.items():
-            if isinstance(target, BoxTarget):
-                boxes = _warp_boxes(target, view)
-                self.dropped_boxes += len(target.boxes) - len(boxes.boxes)
-                targets[name] = boxes
-            else:
-                targets[name] = _warp_dense(target, self.tasks[name], view, index, inside)
+            followed: Target = self.tasks[name].kind.followed(target, view, index, inside)
+            if isinstance(target, BoxTarget) and isinstance(followed, BoxTarget):
+                self.dropped_boxes += len(target.boxes) - len(followed.boxes)
+            targets[name] = followed
         camera = sample.camera
         if camera is not None:
             cx, cy, _ = (view.matrix @ [camera.cx, camera.cy, 1.0]).tolist()
@@ -245,8 +173,21 @@ class JointTransform:
         return Sample(_warp_image(sample.image, view, inside), targets, sample.sample_id, camera)
 
 
+def _compose(augmentations: Sequence[PhotometricAugmentation]) -> Any:
+    """One transform of albumentations for all; None for none, as its import costs seconds."""
+    if not augmentations:
+        return None
+    # albumentations asks the network for a newer version of itself when it is imported.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    return albumentations.Compose([augmentation.make() for augmentation in augmentations])
+
+
 def build_transform(
-    tasks: Sequence[TaskSpec], steps: Sequence[Mapping[str, Any]], zoom: Zoom = "focal"
+    tasks: Sequence[TaskSpec],
+    augmentations: Sequence[Augmentation | Mapping[str, Any]],
+    zoom: Zoom = "focal",
 ) -> JointTransform:
-    """The transform of a config: ``steps`` as plain dicts; an empty list is the identity."""
-    return JointTransform(tasks, steps, zoom)
+    """The transform of a config; an empty list is the identity."""
+    return JointTransform(tasks, augmentations, zoom)

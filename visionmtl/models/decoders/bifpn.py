@@ -15,8 +15,9 @@ from visionmtl.types import Pyramid
 
 
 class FusionNode(nn.Module):
-    """Fast normalised fusion of maps of one size (EfficientDet, section 3.3), then a separable
-    convolution.
+    """Fast normalised fusion of maps of one size, then a separable convolution.
+
+    EfficientDet, section 3.3.
     """
 
     def __init__(self, num_inputs: int, channels: int) -> None:
@@ -54,13 +55,12 @@ class BiFPNLayer(nn.Module):
 
 @DECODERS.register("bifpn")
 class BiFPN(Decoder):
-    """Weighted bidirectional pyramid (Tan et al. 2020, EfficientDet, section 3), here from stride 4
-    to 32.
+    """Weighted bidirectional pyramid, here from stride 4 to 32.
 
-    At 96 channels it has about a third of FPN's multiplications behind a light backbone and half of
-    them behind ResNet-50, and its bottom-up pass brings the fine maps to p5.
-    Every parameter reaches p5, so any head that reads p5 (all of ours do) depends on the whole
-    decoder.
+    Tan et al. 2020, EfficientDet, section 3. At 96 channels it has about a third of FPN's
+    multiplications behind a light backbone and half of them behind ResNet-50, and its bottom-up
+    pass brings the fine maps to p5. Every parameter reaches p5, so any head that reads p5 (all of
+    ours do) depends on the whole decoder.
 
     Args:
         in_channels: channels of c2..c5.
@@ -72,14 +72,13 @@ class BiFPN(Decoder):
         self, in_channels: Sequence[int], *, channels: Width = 96, num_layers: Count = 2
     ) -> None:
         super().__init__(channels)
-        self.lateral = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, channels, 1, bias=False), nn.BatchNorm2d(channels))
-            for c in in_channels
-        )
+        self.lateral = nn.ModuleList()
+        for c in in_channels:
+            conv = nn.Conv2d(c, channels, 1, bias=False)
+            self.lateral.append(nn.Sequential(conv, nn.BatchNorm2d(channels)))
         self.layers = nn.Sequential(*(BiFPNLayer(channels) for _ in range(num_layers)))
 
     def forward(self, pyramid: Pyramid) -> Pyramid:
-        out: Pyramid = self.layers(
-            [lateral(c) for lateral, c in zip(self.lateral, pyramid, strict=True)]
-        )
+        narrowed = [lateral(c) for lateral, c in zip(self.lateral, pyramid, strict=True)]
+        out: Pyramid = self.layers(narrowed)
         return out

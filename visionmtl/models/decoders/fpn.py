@@ -33,11 +33,13 @@ class FPN(Decoder):
         m4 = c4 + resize_to(c5, c4)
         m3 = c3 + resize_to(m4, c3)
         m2 = c2 + resize_to(m3, c2)
-        return [output(m) for output, m in zip(self.output, (m2, m3, m4, c5), strict=True)]
+        return [output(m) for output, m in zip(self.output, [m2, m3, m4, c5], strict=True)]
 
     def parameters_reaching(self, levels: Sequence[int]) -> list[nn.Parameter]:
-        outputs = [p for level in levels for p in self.output[level].parameters()]
-        return [*self.lateral[min(levels) :].parameters(), *outputs]
+        reaching = list(self.lateral[min(levels) :].parameters())
+        for level in levels:
+            reaching += self.output[level].parameters()
+        return reaching
 
     def inputs_reaching(self, levels: Sequence[int]) -> list[int]:
         return list(range(min(levels), 4))

@@ -1,4 +1,4 @@
-"""Anchor-free detection head and the decoding of its output."""
+"""Anchor-free detection head."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from visionmtl._options import Count
-from visionmtl.models.heads.base import HEADS, Head, check_strides
-from visionmtl.types import DetectionOutput, Detections, Pyramid
+from visionmtl.models.heads.base import HEADS, Head
+from visionmtl.types import DetectionOutput, Pyramid
 
+NEEDED = (4, 8, 16, 32)
+"""Strides of p2..p5; the ranges of box sizes that a level answers for are made for them."""
 STRIDES = (8, 16, 32, 64)
 """Of p3, p4, p5 and p6, the levels that the head answers on."""
 
 
 @HEADS.register("fcos")
 class DetectionHead(Head):
-    """FCOS (Tian et al. 2019, section 3; improvements of the 2020 version) on p3..p5 and a p6 of
-    its own.
+    """FCOS on p3..p5 and a p6 of its own.
 
-    Two towers of ``num_convs`` convolutions, shared over the levels, give class logits and, on the
-    second, box distances and centerness. Distances are positive: softplus of the scaled map times
-    the level's stride.
+    Tian et al. 2019, https://arxiv.org/abs/1904.01355, section 3, with improvements of the 2020
+    version. Two towers of ``num_convs`` convolutions, shared over the levels, give class logits
+    and, on the second, box distances and centerness. Distances are positive: softplus of the scaled
+    map times the level's stride.
 
     Args:
         in_channels: width of the pyramid.
@@ -34,6 +35,9 @@ class DetectionHead(Head):
         num_classes: one sigmoid each.
         channels: width of the towers.
         num_convs: depth of the towers.
+
+    Raises:
+        ValueError: other strides.
     """
 
     levels = (1, 2, 3)
@@ -49,40 +53,37 @@ class DetectionHead(Head):
         num_convs: Count = 2,
     ) -> None:
         super().__init__()
-        check_strides(type(self).__name__, strides, [4, 8, 16, 32])
+        if tuple(strides) != NEEDED:
+            needs = f"needs a pyramid with strides {list(NEEDED)}"
+            raise ValueError(f"{type(self).__name__} {needs}, the decoder gives {list(strides)}")
         self.p6 = nn.Conv2d(in_channels, in_channels, kernel_size=3, stride=2, padding=1)
         self.class_tower = _tower(in_channels, channels, num_convs)
         self.box_tower = _tower(in_channels, channels, num_convs)
-        self.class_logits = nn.Conv2d(channels, num_classes, kernel_size=3, padding=1)
-        self.distances = nn.Conv2d(channels, 4, kernel_size=3, padding=1)
-        self.centerness = nn.Conv2d(channels, 1, kernel_size=3, padding=1)
+        self.class_logits = _conv(channels, num_classes)
+        self.distances = _conv(channels, 4)
+        self.centerness = _conv(channels, 1)
         self.scales = nn.Parameter(torch.ones(len(STRIDES)))
-        for conv in (self.class_logits, self.distances, self.centerness):
-            nn.init.normal_(conv.weight, std=0.01)
-            assert conv.bias is not None
-            nn.init.zeros_(conv.bias)
-        assert self.class_logits.bias is not None
-        nn.init.constant_(
-            self.class_logits.bias, math.log(0.01 / 0.99)
-        )  # RetinaNet's prior, section 4.1
-        assert self.distances.bias is not None
-        nn.init.constant_(self.distances.bias, 2.0)  # boxes start about four strides wide
+        _start(self.class_logits, math.log(0.01 / 0.99))  # RetinaNet's prior, section 4.1
+        _start(self.distances, 2.0)  # boxes start about four strides wide
+        _start(self.centerness, 0.0)
 
     def forward(self, pyramid: Pyramid, size: tuple[int, int]) -> DetectionOutput:
         _, p3, p4, p5 = pyramid
         maps = [p3, p4, p5, self.p6(p5)]
-        logits, distances, centerness = [], [], []
+        class_logits = []
+        distances = []
+        centerness = []
         for i, (x, stride) in enumerate(zip(maps, STRIDES, strict=True)):
             boxes = self.box_tower(x)
-            logits.append(_flat(self.class_logits(self.class_tower(x))))
-            distances.append(F.softplus(_flat(self.distances(boxes)) * self.scales[i]) * stride)
+            class_logits.append(_flat(self.class_logits(self.class_tower(x))))
+            sides = _flat(self.distances(boxes)) * self.scales[i]
+            distances.append(F.softplus(sides) * stride)
             centerness.append(_flat(self.centerness(boxes)).squeeze(-1))
         points, strides = image_points(size, p3.device)
-        assert len(points) == sum(x.shape[-2] * x.shape[-1] for x in maps), (
-            f"maps of another image than {size}"
-        )
+        cells = sum(x.shape[-2] * x.shape[-1] for x in maps)
+        assert len(points) == cells, f"maps of another image than {size}"
         return DetectionOutput(
-            class_logits=torch.cat(logits, 1),
+            class_logits=torch.cat(class_logits, 1),
             distances=torch.cat(distances, 1),
             centerness=torch.cat(centerness, 1),
             points=points,
@@ -93,14 +94,24 @@ class DetectionHead(Head):
 
 def _tower(in_channels: int, channels: int, num_convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for i in range(num_convs):
-        layers.append(
-            nn.Conv2d(
-                in_channels if i == 0 else channels, channels, kernel_size=3, padding=1, bias=False
-            )
-        )
-        layers += [nn.GroupNorm(math.gcd(8, channels // 2), channels), nn.ReLU(inplace=True)]
+    width = in_channels
+    for _ in range(num_convs):
+        layers.append(nn.Conv2d(width, channels, kernel_size=3, padding=1, bias=False))
+        layers.append(nn.GroupNorm(math.gcd(8, channels // 2), channels))
+        layers.append(nn.ReLU(inplace=True))
+        width = channels
     return nn.Sequential(*layers)
+
+
+def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
+
+
+def _start(conv: nn.Conv2d, bias: float) -> None:
+    """Start a last convolution near a constant output."""
+    assert conv.bias is not None
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.constant_(conv.bias, bias)
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -109,8 +120,7 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def image_points(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The points that answer for an image: the cells of p3..p6, each level in row order, all
-    float32.
+    """The points that answer for an image: the cells of p3..p6, each level in row order, float32.
 
     Args:
         size: (H, W) of the image, before it is padded to a multiple of p5's stride.
@@ -119,14 +129,15 @@ def image_points(size: tuple[int, int], device: torch.device) -> tuple[Tensor, T
     Returns:
         Centres (A, 2), x y in image pixels, and strides (A,).
     """
-    height, width = (side + -side % STRIDES[2] for side in size)
-    points = [
-        _grid(math.ceil(height / stride), math.ceil(width / stride), stride, device)
-        for stride in STRIDES
-    ]
-    # Filled on the device: a tensor from a list would be copied there, and the host would wait for
-    # it every step.
-    strides = [torch.full_like(p[:, 0], stride) for p, stride in zip(points, STRIDES, strict=True)]
+    height, width = (side + -side % NEEDED[-1] for side in size)
+    points = []
+    strides = []
+    for stride in STRIDES:
+        centres = _grid(math.ceil(height / stride), math.ceil(width / stride), stride, device)
+        points.append(centres)
+        # Filled on the device: a tensor from a list would be copied there, and the host would wait
+        # for it every step.
+        strides.append(torch.full_like(centres[:, 0], stride))
     return torch.cat(points), torch.cat(strides)
 
 
@@ -135,34 +146,3 @@ def _grid(height: int, width: int, stride: int, device: torch.device) -> Tensor:
     ys = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride
     xs = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * stride
     return torch.stack([xs.repeat(height), ys.repeat_interleave(width)], dim=1)
-
-
-def decode(
-    output: DetectionOutput,
-    score_threshold: float = 0.05,
-    iou_threshold: float = 0.6,
-    max_detections: int = 100,
-) -> list[Detections]:
-    """Boxes of each image: score threshold, per-class non-maximum suppression, the best
-    ``max_detections``.
-
-    The score is the geometric mean of class probability and centerness (FCOS 2020, section 3.3).
-    Boxes are clipped to the image; non-finite and empty ones are dropped.
-    """
-    height, width = output.size
-    scores_all = (output.class_logits.sigmoid() * output.centerness.sigmoid().unsqueeze(-1)).sqrt()
-    left_top, right_bottom = output.distances.chunk(2, dim=-1)
-    boxes_all = torch.cat([output.points - left_top, output.points + right_bottom], dim=-1)
-    boxes_all[..., 0::2] = boxes_all[..., 0::2].clamp(0, width)
-    boxes_all[..., 1::2] = boxes_all[..., 1::2].clamp(0, height)
-    detections = []
-    for scores, boxes in zip(scores_all, boxes_all, strict=True):
-        sides = boxes[:, 2:] - boxes[:, :2]
-        sound = (sides > 0).all(-1, keepdim=True) & boxes.isfinite().all(-1, keepdim=True)
-        point, label = ((scores > score_threshold) & sound).nonzero(as_tuple=True)
-        score = scores[point, label]
-        order = score.topk(min(1000, len(score))).indices
-        point, label, score = point[order], label[order], score[order]
-        keep = batched_nms(boxes[point], score, label, iou_threshold)[:max_detections]
-        detections.append(Detections(boxes[point[keep]], score[keep], label[keep]))
-    return detections

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
@@ -9,39 +10,39 @@ from typing import Self
 from torch import Tensor, nn
 
 from visionmtl._registry import Registry
-from visionmtl.models.backbone import Backbone
-from visionmtl.models.decoders import Decoder
+from visionmtl.models.backbone.base import Backbone
+from visionmtl.models.decoders.base import Decoder
 from visionmtl.types import Pyramid
 
+Levels = Mapping[str, Sequence[int]]
+"""Per task, in task order, which of p2..p5 (0 is p2) its head reads."""
 MakeBackbone = Callable[[], Backbone]
 MakeDecoder = Callable[[Sequence[int]], Decoder]
+"""Channels of c2..c5 -> decoder."""
 
 
 class Sharing(nn.Module):
-    """image (B, 3, H, W), normalised, H and W multiples of 32 -> one ``Pyramid`` p2..p5 per task.
+    """image (B, 3, H, W), normalised, H and W multiples of ``multiple`` -> a ``Pyramid`` per task.
 
     A scheme owns the backbone(s) and decoder(s), because schemes such as cross-stitch act between
     the stages.
 
     Attributes:
         levels: per task, in task order, which of p2..p5 (0 is p2) its head reads.
+        lr_scale: learning rate of ``unit_parameters`` over that of the other new layers.
     """
 
-    def __init__(self, levels: Mapping[str, Sequence[int]]) -> None:
+    lr_scale: float = 1.0
+
+    def __init__(self, levels: Levels) -> None:
         super().__init__()
-        self.levels = {task: tuple(levels_) for task, levels_ in levels.items()}
+        self.levels = {task: tuple(read) for task, read in levels.items()}
 
     @classmethod
-    def build(
-        cls,
-        levels: Mapping[str, Sequence[int]],
-        make_backbone: MakeBackbone,
-        make_decoder: MakeDecoder,
-    ) -> Self:
-        """Make the scheme with as many backbones and decoders (from channels of c2..c5) as it
-        needs.
+    def build(cls, levels: Levels, make_backbone: MakeBackbone, make_decoder: MakeDecoder) -> Self:
+        """Make the scheme with as many backbones and decoders as it needs.
 
-        A scheme may have options of its own after these three: numbers, each with a default.
+        The options of a scheme follow these three, by keyword, each with a default.
 
         Raises:
             ValueError: an option outside its range, or a backbone on which the scheme does not
@@ -50,8 +51,9 @@ class Sharing(nn.Module):
         raise NotImplementedError
 
     def forward(self, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Pyramid]:
-        """Pyramids of ``tasks`` (default: all), in task order; computes nothing that these do not
-        need.
+        """Pyramids of ``tasks`` (default: all), in task order.
+
+        Computes nothing that these do not need.
         """
         raise NotImplementedError
 
@@ -68,10 +70,27 @@ class Sharing(nn.Module):
         """The decoder whose maps the head of ``task`` reads."""
         raise NotImplementedError
 
+    @property
+    def multiple(self) -> int:
+        """What H and W must be multiples of: every stride divides it."""
+        strides = set()
+        for backbone in self.backbones:
+            strides.update(backbone.strides)
+        for task in self.levels:
+            strides.update(self.decoder_of(task).strides)
+        return math.lcm(*strides)
+
+    def strides_of(self, task: str) -> list[int]:
+        """Strides of the maps that the head of ``task`` reads."""
+        strides = self.decoder_of(task).strides
+        return [strides[level] for level in self.levels[task]]
+
+    def penalty(self) -> Tensor | None:
+        """A term of the loss, weighted, that pulls trunks together; None for none."""
+        return None
+
     def unit_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the units between the trunks, which may have a learning rate of their
-        own.
-        """
+        """The parameters between the trunks, whose learning rate ``lr_scale`` multiplies."""
         return []
 
     def no_weight_decay(self) -> list[nn.Parameter]:
@@ -79,9 +98,7 @@ class Sharing(nn.Module):
         return []
 
     def attached(self, stage: int) -> tuple[str, list[nn.Module]]:
-        """What the scheme adds to a stage of the backbone (0 is the first), in words and as
-        modules.
-        """
+        """What the scheme adds to a stage of the backbone, in words and as modules."""
         return "-", []
 
     def trunk(self, task: str) -> tuple[Backbone, Decoder]:
@@ -94,58 +111,20 @@ class Sharing(nn.Module):
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """The parameters that at least two task losses reach, in the order of ``parameters()``."""
-        reached = Counter(id(p) for task in self.levels for p in self.parameters_reaching(task))
+        reached: Counter[int] = Counter()
+        for task in self.levels:
+            reached.update(id(p) for p in self.parameters_reaching(task))
         return [p for p in self.parameters() if reached[id(p)] >= 2]
+
+    def asked(self, tasks: Sequence[str] | None) -> list[str]:
+        """``tasks`` in task order; all for None."""
+        if tasks is None:
+            return list(self.levels)
+        return [task for task in self.levels if task in tasks]
 
 
 SHARING: Registry[Sharing] = Registry("sharing scheme")
 """Name in a config -> class; ``build`` makes it from ``levels`` and makers of its parts."""
-
-
-class TrunkPerTask(Sharing):
-    """Base of the schemes with one backbone and one decoder per task; their trunks have the same
-    names in each.
-    """
-
-    def __init__(
-        self,
-        backbones: Mapping[str, Backbone],
-        decoders: Mapping[str, Decoder],
-        levels: Mapping[str, Sequence[int]],
-    ) -> None:
-        super().__init__(levels)
-        self.trunks = nn.ModuleDict(
-            {task: nn.Sequential(backbones[task], decoders[task]) for task in levels}
-        )
-
-    @property
-    def backbones(self) -> list[Backbone]:
-        return [self.trunk(task)[0] for task in self.levels]
-
-    def attached(self, stage: int) -> tuple[str, list[nn.Module]]:
-        """What the scheme adds to a stage of the backbone (0 is the first), in words and as
-        modules.
-        """
-        return "-", []
-
-    def decoder_of(self, task: str) -> Decoder:
-        return self.trunk(task)[1]
-
-    def trunk(self, task: str) -> tuple[Backbone, Decoder]:
-        trunk = self.trunks[task]
-        assert isinstance(trunk, nn.Sequential)
-        backbone, decoder = trunk[0], trunk[1]
-        assert isinstance(backbone, Backbone)
-        assert isinstance(decoder, Decoder)
-        return backbone, decoder
-
-
-def make_trunks(
-    levels: Mapping[str, Sequence[int]], make_backbone: MakeBackbone, make_decoder: MakeDecoder
-) -> tuple[dict[str, Backbone], dict[str, Decoder]]:
-    """A backbone and a decoder per task."""
-    backbones = {task: make_backbone() for task in levels}
-    return backbones, {task: make_decoder(backbones[task].channels) for task in levels}
 
 
 def require_stages(backbone: Backbone, sharing: str) -> nn.ModuleList:
@@ -155,11 +134,11 @@ def require_stages(backbone: Backbone, sharing: str) -> nn.ModuleList:
         ValueError: it cannot be cut between stages.
     """
     if backbone.stages is None:
-        raise ValueError(
-            f"sharing {sharing} works between the stages of a backbone, and {backbone.name!r} has one body that cannot "
-            "be cut; use sharing hard or independent, or a backbone with stages, such as resnet, resnext, convnext, "
-            "regnet, efficientnet, mobilenet, swin, pvt_v2, fastvit or repvit"
-        )
+        works = f"sharing {sharing} works between the stages of a backbone"
+        problem = f"{backbone.name!r} has one body that cannot be cut"
+        stages = "resnet, resnext, convnext, regnet, efficientnet, mobilenet, swin, pvt_v2, fastvit"
+        advice = f"or a backbone with stages, such as {stages} or repvit"
+        raise ValueError(f"{works}, and {problem}; use sharing hard or independent, {advice}")
     return backbone.stages
 
 

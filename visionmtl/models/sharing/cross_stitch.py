@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from visionmtl._options import Fraction
-from visionmtl.models.sharing.base import SHARING, MakeBackbone, MakeDecoder
-from visionmtl.models.sharing.stitched import StitchedTrunks, Unit
+from visionmtl.models.sharing.base import SHARING, Levels, MakeBackbone, MakeDecoder
+from visionmtl.models.sharing.stitched import LrScale, StitchedTrunks, Unit
 
 
 class CrossStitchUnit(Unit):
@@ -30,14 +30,13 @@ class CrossStitchUnit(Unit):
 
     def forward(self, maps: Mapping[str, Tensor], tasks: Collection[str]) -> dict[str, Tensor]:
         features = list(maps.values())
-        weights = self.alpha.to(features[0].dtype)[
-            ..., None, None
-        ]  # in float32 they would lift bfloat16 features
-        return {
-            task: _weighted_sum(row, features)
-            for task, row in zip(maps, weights, strict=True)
-            if task in tasks
-        }
+        # In float32 the weights would lift bfloat16 features.
+        weights = self.alpha.to(features[0].dtype)[..., None, None]
+        fused = {}
+        for task, row in zip(maps, weights, strict=True):
+            if task in tasks:
+                fused[task] = _weighted_sum(row, features)
+        return fused
 
     def parameters_reaching(self, task: str) -> list[nn.Parameter]:
         return [self.alpha]
@@ -67,21 +66,29 @@ class CrossStitch(StitchedTrunks):
     @classmethod
     def build(
         cls,
-        levels: Mapping[str, Sequence[int]],
+        levels: Levels,
         make_backbone: MakeBackbone,
         make_decoder: MakeDecoder,
         *,
         alpha: Fraction = 0.9,
+        lr_scale: LrScale = 10.0,
     ) -> Self:
-        """``alpha``: weight of a task's own features at the start, 0..1; the others share the rest
-        evenly.
+        """Make the scheme.
+
+        Args:
+            levels: per task, which of p2..p5 its head reads.
+            make_backbone: of a task.
+            make_decoder: of a task.
+            alpha: weight of a task's own features at the start, 0..1; the others share the rest
+                evenly.
+            lr_scale: learning rate of the units over that of the other new layers.
         """
-        return cls.stitch(
-            "cross_stitch", alpha, CrossStitchUnit, levels, make_backbone, make_decoder
-        )
+        parts = (levels, make_backbone, make_decoder)
+        return cls.stitch("cross_stitch", CrossStitchUnit, parts, alpha, lr_scale)
 
     def attached(self, stage: int) -> tuple[str, list[nn.Module]]:
-        tasks, channels = len(self.levels), self.backbones[0].channels[stage]
+        tasks = len(self.levels)
+        channels = self.backbones[0].channels[stage]
         return f"cross-stitch unit {tasks} x {tasks} x {channels}", [self.units[stage]]
 
     def no_weight_decay(self) -> list[nn.Parameter]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 from torch import Tensor, nn
 
-from visionmtl.models.backbone import Backbone
-from visionmtl.models.decoders import Decoder
+from visionmtl.models.backbone.base import Backbone
+from visionmtl.models.decoders.base import Decoder
 from visionmtl.models.sharing.base import (
     SHARING,
+    Levels,
     MakeBackbone,
     MakeDecoder,
     Sharing,
@@ -23,26 +24,19 @@ from visionmtl.types import Pyramid
 class HardSharing(Sharing):
     """One backbone and one decoder for all tasks; only the heads are private (Caruana 1997)."""
 
-    def __init__(
-        self, backbone: Backbone, decoder: Decoder, levels: Mapping[str, Sequence[int]]
-    ) -> None:
+    def __init__(self, backbone: Backbone, decoder: Decoder, levels: Levels) -> None:
         super().__init__(levels)
         self.backbone = backbone
         self.decoder = decoder
 
     @classmethod
-    def build(
-        cls,
-        levels: Mapping[str, Sequence[int]],
-        make_backbone: MakeBackbone,
-        make_decoder: MakeDecoder,
-    ) -> Self:
+    def build(cls, levels: Levels, make_backbone: MakeBackbone, make_decoder: MakeDecoder) -> Self:
         backbone = make_backbone()
         return cls(backbone, make_decoder(backbone.channels), levels)
 
     def forward(self, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Pyramid]:
         pyramid = self.decoder(self.backbone(image))
-        return {task: pyramid for task in self.levels if tasks is None or task in tasks}
+        return dict.fromkeys(self.asked(tasks), pyramid)
 
     def parameters_reaching(self, task: str) -> list[nn.Parameter]:
         return parameters_reaching(self.backbone, self.decoder, self.levels[task])
@@ -55,4 +49,6 @@ class HardSharing(Sharing):
         return self.decoder
 
     def trunk(self, task: str) -> tuple[Backbone, Decoder]:
-        return (self.backbone, self.decoder) if len(self.levels) == 1 else super().trunk(task)
+        if len(self.levels) == 1:
+            return self.backbone, self.decoder
+        return super().trunk(task)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from visionmtl.models.backbone import Backbone, StagedBackbone
-from visionmtl.models.decoders import Decoder
+from visionmtl.models.backbone.base import Backbone
+from visionmtl.models.backbone.staged import StagedBackbone
+from visionmtl.models.decoders.base import Decoder
 from visionmtl.models.layers import ConvBNReLU
 from visionmtl.models.sharing.base import (
     SHARING,
+    Levels,
     MakeBackbone,
     MakeDecoder,
     Sharing,
@@ -23,10 +24,10 @@ from visionmtl.types import Pyramid
 
 
 class Attention(nn.Sequential):
-    """What a task sees of a stage (B, in_channels, h, w) -> mask (B, channels, h, w) in 0..1
-    (equation 2).
+    """What a task sees of a stage (B, in_channels, h, w) -> mask (B, channels, h, w) in 0..1.
 
-    The hidden width, which section 3 leaves open, is a quarter of the stage's (at least 16).
+    That is equation 2. The hidden width, which section 3 leaves open, is a quarter of the stage's
+    (at least 16).
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -55,60 +56,47 @@ class MTAN(Sharing):
     c2..c5 (up to the last that it needs).
 
     The middle of a stage is, in every family, the output of block ceil(n / 2) of its n blocks at
-    the stage's
-    resolution: the first of two in ResNet-18, the third of six in Swin-T's third stage. A stage of
-        one block, as
-    MobileNetV3 has, or without a chain of blocks gives its output for both
-    (``visionmtl.models.halves``). A table in docs/sharing.md says it for every family.
+    the stage's resolution: the first of two in ResNet-18, the third of six in Swin-T's third stage.
+    A stage of one block, as MobileNetV3 has, or without a chain of blocks gives its output for both
+    (``visionmtl.models.backbone.halves``). A table in docs/sharing.md says it for every family.
     """
 
     def __init__(
-        self,
-        backbone: StagedBackbone,
-        decoders: Mapping[str, Decoder],
-        levels: Mapping[str, Sequence[int]],
+        self, backbone: StagedBackbone, decoders: Mapping[str, Decoder], levels: Levels
     ) -> None:
         super().__init__(levels)
-        channels, first = backbone.channels, [half.channels for half in backbone.tap_halves()]
-        seen = [
-            first[0],
-            *(u + refined for u, refined in zip(first[1:], channels[1:], strict=True)),
-        ]
+        halves = backbone.tap_halves()
+        channels = backbone.channels
         self.backbone = backbone
-        self.refine = nn.ModuleList(
-            nn.Sequential(ConvBNReLU(*c), nn.MaxPool2d(2)) for c in pairwise(channels)
-        )
-        self.attention = nn.ModuleDict(
-            {task: nn.ModuleList(map(Attention, seen, channels)) for task in levels}
-        )
+        self.refine = nn.ModuleList()
+        seen = [halves[0].channels]
+        for stage in (1, 2, 3):
+            conv = ConvBNReLU(channels[stage - 1], channels[stage])
+            self.refine.append(nn.Sequential(conv, nn.MaxPool2d(2)))
+            seen.append(halves[stage].channels + channels[stage])
+        self.attention = nn.ModuleDict()
+        for task in levels:
+            self.attention[task] = nn.ModuleList(map(Attention, seen, channels))
         self.decoders = nn.ModuleDict({task: decoders[task] for task in levels})
 
     @classmethod
-    def build(
-        cls,
-        levels: Mapping[str, Sequence[int]],
-        make_backbone: MakeBackbone,
-        make_decoder: MakeDecoder,
-    ) -> Self:
+    def build(cls, levels: Levels, make_backbone: MakeBackbone, make_decoder: MakeDecoder) -> Self:
         backbone = make_backbone()
         require_stages(backbone, "mtan")
         assert isinstance(backbone, StagedBackbone)
         return cls(backbone, {task: make_decoder(backbone.channels) for task in levels}, levels)
 
     def forward(self, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Pyramid]:
-        asked = {
-            task: self._num_stages(task) for task in self.levels if tasks is None or task in tasks
-        }
-        features = self.backbone.forward_halves(image, max(asked.values(), default=0))
-        return {
-            task: self.decoders[task](self._attend(task, features[:n])[1])
-            for task, n in asked.items()
-        }
+        needed = {task: self._num_stages(task) for task in self.asked(tasks)}
+        features = self.backbone.forward_halves(image, max(needed.values(), default=0))
+        pyramids = {}
+        for task, num_stages in needed.items():
+            _, attended = self._attend(task, features[:num_stages])
+            pyramids[task] = self.decoders[task](attended)
+        return pyramids
 
     def masks(self, image: Tensor) -> dict[str, list[Tensor]]:
-        """Per task the four masks, (B, C_s, H / stride, W / stride) in 0..1, by which it reads
-        c2..c5.
-        """
+        """Per task the four masks by which it reads c2..c5, (B, C_s, h, w) in 0..1."""
         features = self.backbone.forward_halves(image)
         return {task: self._attend(task, features)[0] for task in self.levels}
 
@@ -116,20 +104,25 @@ class MTAN(Sharing):
         self, task: str, features: Sequence[tuple[Tensor, Tensor]]
     ) -> tuple[list[Tensor], Pyramid]:
         """The mask and the attended map of every stage, from its (u, p)."""
+        attention = self._attention(task)
         masks: list[Tensor] = []
         attended: Pyramid = []
         for stage, (u, p) in enumerate(features):
-            seen = torch.cat([u, self.refine[stage - 1](attended[-1])], dim=1) if attended else u
-            masks.append(self._attention(task)[stage](seen))
-            attended.append(masks[-1] * p)
+            seen = u
+            if stage > 0:
+                refined = self.refine[stage - 1](attended[-1])
+                seen = torch.cat([u, refined], dim=1)
+            mask = attention[stage](seen)
+            masks.append(mask)
+            attended.append(mask * p)
         return masks, attended
 
     def parameters_reaching(self, task: str) -> list[nn.Parameter]:
-        n = self._num_stages(task)
+        num_stages = self._num_stages(task)
         return [
-            *self.backbone.parameters_reaching(range(n)),
-            *self.refine[: n - 1].parameters(),
-            *self._attention(task)[:n].parameters(),
+            *self.backbone.parameters_reaching(range(num_stages)),
+            *self.refine[: num_stages - 1].parameters(),
+            *self._attention(task)[:num_stages].parameters(),
             *self.decoder_of(task).parameters_reaching(self.levels[task]),
         ]
 
@@ -138,20 +131,23 @@ class MTAN(Sharing):
         return max(self.decoder_of(task).inputs_reaching(self.levels[task])) + 1
 
     def attached(self, stage: int) -> tuple[str, list[nn.Module]]:
-        refining = [self.refine[stage - 1]] if stage else []
-        words = f"per task attention, sees {self.backbone.halves[stage]}{' + refining conv' if stage else ''}"
-        return words, [*(self._attention(task)[stage] for task in self.levels), *refining]
+        words = f"per task attention, sees {self.backbone.halves[stage]}"
+        modules = [self._attention(task)[stage] for task in self.levels]
+        if stage > 0:
+            words += " + refining conv"
+            modules.append(self.refine[stage - 1])
+        return words, modules
 
     @property
     def backbones(self) -> list[Backbone]:
         return [self.backbone]
 
-    def _attention(self, task: str) -> nn.ModuleList:
-        attention = self.attention[task]
-        assert isinstance(attention, nn.ModuleList)
-        return attention
-
     def decoder_of(self, task: str) -> Decoder:
         decoder = self.decoders[task]
         assert isinstance(decoder, Decoder)
         return decoder
+
+    def _attention(self, task: str) -> nn.ModuleList:
+        attention = self.attention[task]
+        assert isinstance(attention, nn.ModuleList)
+        return attention

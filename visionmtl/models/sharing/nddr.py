@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from visionmtl._options import Fraction
-from visionmtl.models.sharing.base import SHARING, MakeBackbone, MakeDecoder
-from visionmtl.models.sharing.stitched import StitchedTrunks, Unit
+from visionmtl.models.sharing.base import SHARING, Levels, MakeBackbone, MakeDecoder
+from visionmtl.models.sharing.stitched import LrScale, StitchedTrunks, Unit
 
 
 class NDDRUnit(Unit):
-    """Per task a 1 x 1 convolution of the concatenated features of all tasks, T * C -> C, and batch
-    norm.
+    """Per task a 1 x 1 convolution of the features of all tasks, T * C -> C, and batch norm.
 
     Args:
         tasks: in task order.
@@ -29,7 +28,8 @@ class NDDRUnit(Unit):
         self.reduce = nn.ModuleDict()
         for task, row in zip(tasks, mixing, strict=True):
             conv = nn.Conv2d(len(tasks) * channels, channels, kernel_size=1, bias=False)
-            conv.weight = nn.Parameter(torch.kron(row, torch.eye(channels))[..., None, None])
+            diagonals = torch.kron(row, torch.eye(channels))
+            conv.weight = nn.Parameter(diagonals[..., None, None])
             self.reduce[task] = nn.Sequential(conv, nn.BatchNorm2d(channels))
 
     def forward(self, maps: Mapping[str, Tensor], tasks: Collection[str]) -> dict[str, Tensor]:
@@ -53,23 +53,29 @@ class NDDR(StitchedTrunks):
     @classmethod
     def build(
         cls,
-        levels: Mapping[str, Sequence[int]],
+        levels: Levels,
         make_backbone: MakeBackbone,
         make_decoder: MakeDecoder,
         *,
         alpha: Fraction = 1.0,
+        lr_scale: LrScale = 1.0,
     ) -> Self:
-        """``alpha``: weight of a task's own features at the start, 0..1 (the paper's best is 0.9).
+        """Make the scheme.
 
-        At 1 each unit passes a task's own features, up to batch norm; below, the others share the
-        rest evenly.
+        Args:
+            levels: per task, which of p2..p5 its head reads.
+            make_backbone: of a task.
+            make_decoder: of a task.
+            alpha: weight of a task's own features at the start, 0..1 (the paper's best is 0.9). At
+                1 each unit passes a task's own features, up to batch norm; below, the others share
+                the rest evenly.
+            lr_scale: learning rate of the units over that of the other new layers.
         """
-        return cls.stitch(
-            "nddr", alpha, partial(NDDRUnit, list(levels)), levels, make_backbone, make_decoder
-        )
+        parts = (levels, make_backbone, make_decoder)
+        return cls.stitch("nddr", partial(NDDRUnit, list(levels)), parts, alpha, lr_scale)
 
     def attached(self, stage: int) -> tuple[str, list[nn.Module]]:
-        tasks, channels = len(self.levels), self.backbones[0].channels[stage]
-        return f"NDDR: per task 1x1 conv {tasks * channels} -> {channels} and BN", [
-            self.units[stage]
-        ]
+        tasks = len(self.levels)
+        channels = self.backbones[0].channels[stage]
+        words = f"NDDR: per task 1x1 conv {tasks * channels} -> {channels} and BN"
+        return words, [self.units[stage]]

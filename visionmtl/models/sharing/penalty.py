@@ -1,4 +1,4 @@
-"""Soft sharing: a penalty on the difference between the trunks of the tasks."""
+"""Soft sharing: penalties on the difference between the trunks of the tasks."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from visionmtl.models.sharing.base import Sharing, TrunkPerTask
+from visionmtl.models.sharing.trunks import TrunkPerTask
+
+Layers = Sequence[Sequence[Tensor]]
+"""Per layer, the weights W_t that the tasks have there."""
 
 
-def l2_distance(layers: Sequence[Sequence[Tensor]]) -> Tensor:
+def l2_distance(layers: Layers) -> Tensor:
     """Sum over layers of sum_t |W_t - mean W|^2, for two tasks half of |W_1 - W_2|^2.
 
     Duong et al. 2015, https://aclanthology.org/P15-2139, who penalise the distance of two parsers.
     """
-    matrices = (_matrix(layer) for layer in layers)
-    return torch.stack([(matrix - matrix.mean(0)).square().sum() for matrix in matrices]).sum()
+    distances = []
+    for layer in layers:
+        matrix = _matrix(layer)
+        distances.append((matrix - matrix.mean(0)).square().sum())
+    return torch.stack(distances).sum()
 
 
-def trace_norm(layers: Sequence[Sequence[Tensor]]) -> Tensor:
+def trace_norm(layers: Layers) -> Tensor:
     """Sum over layers of the nuclear norm of M (T, P), whose rows are the flattened W_t.
 
     Yang and Hospedales 2017, https://arxiv.org/abs/1606.04038, 'last axis flattening'. It is the
@@ -29,46 +35,28 @@ def trace_norm(layers: Sequence[Sequence[Tensor]]) -> Tensor:
     about 1e-3 of the largest, the gradient is zero.
     """
     most = max(len(layer) for layer in layers)
-    gramians = torch.stack(
-        [F.pad(_gramian(_matrix(layer)), [0, most - len(layer)] * 2) for layer in layers]
-    )
-    half = (
-        _inverse_root(gramians.detach()) * gramians
-    ).sum() / 2  # its gradient is that of the norm
+    padded = []
+    for layer in layers:
+        missing = most - len(layer)
+        padded.append(F.pad(_gramian(_matrix(layer)), [0, missing, 0, missing]))
+    gramians = torch.stack(padded)
+    # Half the norm, with the gradient of the norm.
+    half = (_inverse_root(gramians.detach()) * gramians).sum() / 2
     return half + half.detach()
 
 
-PENALTIES: dict[str, Callable[[Sequence[Sequence[Tensor]]], Tensor]] = {
+PENALTIES: dict[str, Callable[[Layers], Tensor]] = {
     "l2_distance": l2_distance,
     "trace_norm": trace_norm,
 }
 
 
-def soft_sharing_penalty(kind: str, sharing: Sharing) -> Tensor:
-    """How far the trunks of the tasks are from each other; a scalar with a graph.
+def common_layers(sharing: TrunkPerTask) -> list[list[Tensor]]:
+    """The weights of matrices and convolutions that have one name in at least two trunks.
 
-    It takes the weights of matrices and convolutions (not vectors: norms and biases), each compared
-    among the tasks whose loss it reaches.
-
-    Raises:
-        ValueError: unknown ``kind``, a scheme without a trunk per task, or fewer than two tasks.
+    Vectors, that is norms and biases, are left out, and so is for each task what its loss does not
+    reach.
     """
-    if kind not in PENALTIES:
-        raise ValueError(f"unknown soft sharing penalty {kind!r}; known: {', '.join(PENALTIES)}")
-    if not isinstance(sharing, TrunkPerTask):
-        what = f"{type(sharing).__name__} has none; use sharing independent, cross_stitch or nddr"
-        raise ValueError(
-            f"soft sharing penalty {kind} needs a backbone and decoder per task, {what}"
-        )
-    if len(sharing.levels) < 2:
-        raise ValueError(
-            f"soft sharing penalty {kind} needs at least two tasks, got {list(sharing.levels)}"
-        )
-    return PENALTIES[kind](_layers(sharing))
-
-
-def _layers(sharing: TrunkPerTask) -> list[list[Tensor]]:
-    """The tensors that have the same name in at least two trunks."""
     layers: dict[str, list[Tensor]] = {}
     for task, trunk in sharing.trunks.items():
         reached = {id(p) for p in sharing.parameters_reaching(task)}
@@ -85,8 +73,9 @@ def _matrix(layer: Sequence[Tensor]) -> Tensor:
 
 
 def _gramian(matrix: Tensor) -> Tensor:
-    """(T, P) -> (T, T). Row by row, because a matrix product may be rounded to TF32, or to bfloat16
-    by autocast.
+    """(T, P) -> (T, T), row by row.
+
+    A matrix product may be rounded to TF32, or to bfloat16 by autocast.
     """
     return torch.stack([(matrix * row).sum(dim=1) for row in matrix])
 
@@ -96,7 +85,7 @@ def _inverse_root(gramians: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(gramians)
     floor = values.shape[-1] * torch.finfo(values.dtype).eps * values[:, -1:]
     roots = torch.where(values > floor, values, torch.inf).rsqrt()
-    out: Tensor = (vectors[:, :, None] * roots[:, None, None] * vectors[:, None]).sum(
-        dim=-1
-    )  # as in _gramian
-    return out
+    # No matrix product, as in _gramian.
+    scaled = vectors[:, :, None] * roots[:, None, None] * vectors[:, None]
+    root: Tensor = scaled.sum(dim=-1)
+    return root

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Self
+from typing import Annotated, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from visionmtl.models.backbone import Backbone
-from visionmtl.models.decoders import Decoder
-from visionmtl.models.sharing.base import (
-    MakeBackbone,
-    MakeDecoder,
-    TrunkPerTask,
-    make_trunks,
-    require_stages,
-)
+from visionmtl.models.backbone.base import Backbone
+from visionmtl.models.decoders.base import Decoder
+from visionmtl.models.sharing.base import Levels, MakeBackbone, MakeDecoder, require_stages
+from visionmtl.models.sharing.trunks import TrunkPerTask, make_trunks
 from visionmtl.types import Pyramid
+
+LrScale = Annotated[float, Field(gt=0, le=1000)]
+"""Learning rate of the units over that of the other new layers."""
 
 
 class Unit(nn.Module):
-    """The features (B, C, H, W) that all tasks have after one stage -> the features they go on
-    with, of that shape.
-    """
+    """The features (B, C, H, W) of all tasks after one stage -> those they go on with."""
 
     def forward(self, maps: Mapping[str, Tensor], tasks: Collection[str]) -> dict[str, Tensor]:
         """Fused features of ``tasks``, in the order of ``maps``, which has every task."""
@@ -35,8 +32,7 @@ class Unit(nn.Module):
 
 
 class StitchedTrunks(TrunkPerTask):
-    """One backbone and one decoder per task, and after each of the four stages a unit that mixes
-    their features.
+    """A trunk per task, and after each of the four stages a unit that mixes their features.
 
     What a unit gives to a task goes to the next stage of its backbone and to its decoder. A decoder
     that reads no further than some stage gets the maps up to there.
@@ -46,72 +42,83 @@ class StitchedTrunks(TrunkPerTask):
         decoders: per task.
         levels: per task, which of p2..p5 its head reads.
         units: one per stage.
+        lr_scale: learning rate of the units over that of the other new layers.
     """
 
     def __init__(
         self,
         backbones: Mapping[str, Backbone],
         decoders: Mapping[str, Decoder],
-        levels: Mapping[str, Sequence[int]],
+        levels: Levels,
         units: Sequence[Unit],
+        lr_scale: float = 1.0,
     ) -> None:
         super().__init__(backbones, decoders, levels)
         self.units = nn.ModuleList(units)
+        self.lr_scale = lr_scale
 
     @classmethod
     def stitch(
         cls,
         sharing: str,
-        alpha: float,
         make_unit: Callable[[Tensor, int], Unit],
-        levels: Mapping[str, Sequence[int]],
-        make_backbone: MakeBackbone,
-        make_decoder: MakeDecoder,
+        parts: tuple[Levels, MakeBackbone, MakeDecoder],
+        alpha: float,
+        lr_scale: float,
     ) -> Self:
-        """Make the trunks, and a unit per stage from the initial mixing (T, T) and the channels of
-        the stage.
+        """Make the trunks, and a unit per stage.
+
+        Args:
+            sharing: name of the scheme.
+            make_unit: initial mixing (T, T) and channels of a stage -> unit.
+            parts: levels per task, and makers of backbones and decoders.
+            alpha: weight of a task's own features at the start.
+            lr_scale: learning rate of the units over that of the other new layers.
         """
+        levels, make_backbone, make_decoder = parts
         mixing = initial_mixing(len(levels), alpha)
         backbones, decoders = make_trunks(levels, make_backbone, make_decoder)
-        units = [make_unit(mixing, channels) for channels in stage_channels(backbones, sharing)]
-        return cls(backbones, decoders, levels, units)
+        first = next(iter(backbones.values()))
+        require_stages(first, sharing)
+        units = [make_unit(mixing, channels) for channels in first.channels]
+        return cls(backbones, decoders, levels, units, lr_scale)
 
     def forward(self, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Pyramid]:
-        last = {
-            task: self._last_stage(task) for task in self.levels if tasks is None or task in tasks
-        }
+        last = {task: self._last_stage(task) for task in self.asked(tasks)}
         end = max(last.values(), default=-1)
         maps = dict.fromkeys(self.levels, image)
         pyramids: dict[str, Pyramid] = {task: [] for task in last}
         for stage in range(end + 1):
             features = {task: self._stage(task, stage)(x) for task, x in maps.items()}
-            needed = self.levels if stage < end else [task for task in last if last[task] == end]
+            needed = list(self.levels)
+            if stage == end:
+                needed = [task for task in last if last[task] == end]
             maps = self.units[stage](features, needed)
             for task, pyramid in pyramids.items():
                 if stage <= last[task]:
                     pyramid.append(maps[task])
-        return {task: self.trunk(task)[1](pyramid) for task, pyramid in pyramids.items()}
+        return {task: self.decoder_of(task)(pyramid) for task, pyramid in pyramids.items()}
 
     def parameters_reaching(self, task: str) -> list[nn.Parameter]:
-        """All backbones and units up to the last stage that the decoder reads; of the last unit,
-        what makes its row.
+        """All backbones and units up to the last stage that the decoder reads.
+
+        The units bring the map of every stage to all tasks, also where no decoder reads it. Of the
+        last unit only what makes the row of the task counts.
         """
-        last, decoder = self._last_stage(task), self.trunk(task)[1]
-        stages = range(
-            last + 1
-        )  # the units bring the map of every stage to all tasks, also where no decoder reads it
-        return [
-            *(p for backbone in self.backbones for p in backbone.parameters_reaching(stages)),
-            *self.units[:last].parameters(),
-            *self._unit(last).parameters_reaching(task),
-            *decoder.parameters_reaching(self.levels[task]),
-        ]
+        last = self._last_stage(task)
+        reaching: list[nn.Parameter] = []
+        for backbone in self.backbones:
+            reaching += backbone.parameters_reaching(range(last + 1))
+        reaching += self.units[:last].parameters()
+        reaching += self._unit(last).parameters_reaching(task)
+        reaching += self.decoder_of(task).parameters_reaching(self.levels[task])
+        return reaching
 
     def unit_parameters(self) -> list[nn.Parameter]:
         return list(self.units.parameters())
 
     def _last_stage(self, task: str) -> int:
-        return max(self.trunk(task)[1].inputs_reaching(self.levels[task]))
+        return max(self.decoder_of(task).inputs_reaching(self.levels[task]))
 
     def _stage(self, task: str, stage: int) -> nn.Module:
         stages = self.trunk(task)[0].stages
@@ -124,21 +131,8 @@ class StitchedTrunks(TrunkPerTask):
         return unit
 
 
-def stage_channels(backbones: Mapping[str, Backbone], sharing: str) -> list[int]:
-    """The channels after each stage, the same in all ``backbones``.
-
-    Raises:
-        ValueError: they cannot be cut between stages.
-    """
-    backbone = next(iter(backbones.values()))
-    require_stages(backbone, sharing)
-    return backbone.channels
-
-
 def initial_mixing(num_tasks: int, alpha: float) -> Tensor:
-    """(T, T), rows sum to 1: ``alpha`` of a task's own features and as much of each other task's; T
-    = 1: 1.
-    """
+    """(T, T), rows sum to 1: ``alpha`` on the diagonal, the rest even; (1, 1) of 1 for one task."""
     if num_tasks == 1:
         return torch.ones(1, 1)
     return torch.full((num_tasks, num_tasks), (1 - alpha) / (num_tasks - 1)).fill_diagonal_(alpha)
