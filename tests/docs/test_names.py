@@ -59,3 +59,23 @@ def test_paths_exist(page: Path) -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]*)?\)", page.read_text("utf-8")):
         assert (page.parent / link).exists(), link
+
+
+def test_anchors_exist() -> None:
+    """Of links to a heading of a page."""
+    missing = []
+    for page in PAGES:
+        for link, anchor in re.findall(r"\]\(([^)#:\s]*)#([\w-]+)\)", page.read_text("utf-8")):
+            target = (page.parent / link) if link else page
+            if anchor not in headings(target):
+                missing.append(f"{page.name}: {link}#{anchor}")
+    assert missing == []
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them."""
+    found = set()
+    for heading in re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE):
+        words = re.sub(r"[^\w\- ]", "", heading.lower())
+        found.add(words.replace(" ", "-"))
+    return found
