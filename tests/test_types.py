@@ -120,7 +120,7 @@ def test_specs_are_immutable_and_hashable() -> None:
         ),
         (
             {"name": "a", "kind": "normals", "unit": "m"},
-            "^task 'a': unit: unknown option$",
+            "^task 'a': unit: unknown option; known: none$",
         ),
         ({"kind": "normals"}, r"^task \{'kind': 'normals'\}: missing keys \['name'\]$"),
         ({"name": "a"}, r"^task \{'name': 'a'\}: missing keys \['kind'\]$"),

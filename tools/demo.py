@@ -19,12 +19,13 @@ def tool(name: str, *arguments: str) -> None:
 
 
 def main() -> None:
-    run, own, zoo, photos = (OUTPUT / name for name in ("run", "run.json", "zoo.json", "photos"))
     OUTPUT.mkdir(exist_ok=True)
-    config, sample = (
-        str(ROOT / "configs/rooms_resnet10t_hard.yaml"),
-        str(ROOT / "assets/rooms3d_sample"),
-    )
+    run = OUTPUT / "run"
+    own = OUTPUT / "run.json"
+    zoo = OUTPUT / "zoo.json"
+    photos = OUTPUT / "photos"
+    config = str(ROOT / "configs/rooms_resnet10t_hard.yaml")
+    sample = str(ROOT / "assets/rooms3d_sample")
     tool("train", config, "--output-dir", str(run), "--resume", "auto")
     tool("eval", "--model", str(run), "--json", str(own))
     tool("eval", "--model", MODEL, "--data", sample, "--split", "val", "--json", str(zoo))
@@ -49,15 +50,17 @@ def text(own: dict[str, dict[str, float]], zoo: dict[str, dict[str, float]], pho
         "",
         "| | trained here, on procedural rooms | zoo checkpoint, on the rooms3d sample |",
         "|---|---|---|",
-        *(f"| {task} {key} | {own[task][key]:.3f} | {zoo[task][key]:.3f} |" for task, key in rows),
-        "",
-        "Two models on two data sets: the columns are not a comparison. Shares in percent, metres, degrees.",
-        "",
-        *(
-            f"![{panel.stem}]({photos.name}/{panel.name})\n"
-            for panel in sorted(photos.glob("*_panel.jpg"))
-        ),
     ]
+    for task, key in rows:
+        lines.append(f"| {task} {key} | {own[task][key]:.3f} | {zoo[task][key]:.3f} |")
+    lines += [
+        "",
+        "Two models on two data sets: the columns are not a comparison. "
+        "Shares in percent, metres, degrees.",
+        "",
+    ]
+    for panel in sorted(photos.glob("*_panel.jpg")):
+        lines.append(f"![{panel.stem}]({photos.name}/{panel.name})\n")
     return "\n".join(lines)
 
 

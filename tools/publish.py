@@ -45,7 +45,8 @@ def publish(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"the name must be small letters, digits, '_', '.' and '-', got {arguments.name!r}"
         )
-    config, folder = load_config(arguments.run / "config.yaml"), CHECKPOINTS / arguments.name
+    config = load_config(arguments.run / "config.yaml")
+    folder = CHECKPOINTS / arguments.name
     path = arguments.run / "model" / "config.json"
     record = validated(TrainingRecord, read_json(path)["record"], path, "record")
     model = load_model_folder(arguments.run / "model")
@@ -56,25 +57,23 @@ def publish(arguments: argparse.Namespace) -> None:
         )
     results = json_safe(results)
     record = replace(record, metrics=results)
-    notes = arguments.notes.read_text() if arguments.notes else ""
-    save_model(
-        model,
-        folder,
-        model_card(model, record) + notes,
-        dtype=torch.float16,
-        extra={"record": asdict(record)},
-    )
+    card = model_card(model, record)
+    if arguments.notes:
+        card += arguments.notes.read_text()
+    save_model(model, folder, card, dtype=torch.float16, extra={"record": asdict(record)})
 
+    metrics = {}
+    for spec in model.tasks:
+        key = spec.kind.metric.headline
+        value = results[spec.name][key]
+        if value is not None:
+            metrics[f"{spec.name}/{key}"] = round(value, 3)
     registry = read_json(CHECKPOINTS / "registry.json")
     registry["models"][arguments.name] = {
         "source": arguments.name,
         "files": describe_files(folder),
         "tasks": [spec.name for spec in model.tasks],
-        "metrics": {
-            f"{spec.name}/{key}": round(results[spec.name][key], 3)
-            for spec in model.tasks
-            if results[spec.name][key := spec.kind.metric.headline] is not None
-        },
+        "metrics": metrics,
         "licence": arguments.licence,
         "data": arguments.data,
         "command": record.command,

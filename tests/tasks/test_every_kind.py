@@ -29,7 +29,7 @@ from visionmtl.losses.criterion import build_loss
 from visionmtl.losses.reduction import masked_mean
 from visionmtl.metrics.base import TaskMetric
 from visionmtl.models.heads.base import HEADS, DenseHead
-from visionmtl.models.heads.detection import decode
+from visionmtl.models.heads.decode import decode
 from visionmtl.prediction.result import Result
 from visionmtl.tasks import KINDS, DenseKind, TaskSpec
 from visionmtl.types import (
@@ -356,7 +356,7 @@ def test_unknown_keys_of_a_user_s_kind_are_refused(tmp_path: Path) -> None:
     (tmp_path / "dataset.yaml").write_text(
         "name: x\ntasks: [{name: albedo, kind: albedo, scale: 2}]"
     )
-    message = r"dataset\.yaml: tasks\.0\.albedo\.scale: unknown key, got 2$"
+    message = r"dataset\.yaml: tasks\.0\.scale: unknown key"
     with pytest.raises(ValueError, match=message):
         FolderDataset(tmp_path, "train")
 

@@ -20,18 +20,17 @@ from visionmtl._errors import Interrupted, RunError, last_line
 from visionmtl._plugins import load_plugins
 from visionmtl.cli.arguments import build_parser
 
-QUIET = {
-    "NO_ALBUMENTATIONS_UPDATE": "1",  # no look for a newer version on the net
-    "KINETO_LOG_LEVEL": "99",  # torch's profiler, which ``benchmark --balancing`` uses
-}
-"""Environment that keeps libraries from saying what users cannot use; read at their import."""
+PROFILER = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+"""Environment in which torch's profiler says nothing; torch reads it when it is imported."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit."""
     arguments = parse(argv)
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version
+    if arguments.command == "benchmark" and arguments.balancing:
+        for name, value in PROFILER.items():
+            os.environ.setdefault(name, value)
     sys.exit(_run(arguments))
 
 

@@ -48,7 +48,8 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device, repeats: int) -> None:
-        self.device, self.repeats = device, repeats
+        self.device = device
+        self.repeats = repeats
 
     def seconds(self, work: Callable[[], object]) -> float:
         """The time until ``work`` has returned and the device has finished."""
@@ -64,15 +65,20 @@ class Stopwatch:
         """Seconds of every work in every round; every other round runs in reverse order."""
         times: dict[str, list[float]] = {name: [] for name in works}
         for turn in range(-warm_up, self.repeats):
-            for name in list(works)[:: -1 if turn % 2 else 1]:
+            order = list(works)
+            if turn % 2:
+                order.reverse()
+            for name in order:
                 elapsed = self.seconds(works[name])
                 if turn >= 0:
                     times[name].append(elapsed)
         return times
 
     def _synchronise(self) -> None:
-        if self.device.type != "cpu":
-            (torch.cuda if self.device.type == "cuda" else torch.mps).synchronize()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
 
 class Bench(Stopwatch):
@@ -90,7 +96,8 @@ class Bench(Stopwatch):
         super().__init__(device, repeats)
         self.config = config.model_copy(deep=True)
         self.config.model.backbone.pretrained = False
-        self.config.data.workers, self.workers = 0, config.data.workers
+        self.config.data.workers = 0
+        self.workers = config.data.workers
         self.config.trainer.checkpoint_every = None
         self.tasks = build_dataset(config, "train").tasks
         self._cleanup = ExitStack()
@@ -107,9 +114,8 @@ class Bench(Stopwatch):
 
         Its run folder is thrown away, and nobody sees its progress bar.
         """
-        folder = Path(
-            self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="visionmtl-benchmark-"))
-        )
+        temporary = tempfile.TemporaryDirectory(prefix="visionmtl-benchmark-")
+        folder = Path(self._cleanup.enter_context(temporary))
         screen = Console(file=StringIO(), force_terminal=True)  # draws as on a terminal
         trainer = build_trainer(self.config, folder, self.device, console=screen)
         callbacks = trainer.callbacks.callbacks
@@ -155,10 +161,10 @@ class Bench(Stopwatch):
         if self.config.model.input_size is not None:
             return self.config.model.input_size
         transform = build_transforms(self.config, self.tasks)["val"]
-        image = TransformedDataset(build_dataset(self.config, "val"), transform, self.config.seed)[
-            0, 0
-        ].image
-        return image.shape[0], image.shape[1]
+        dataset = build_dataset(self.config, "val")
+        sample = TransformedDataset(dataset, transform, self.config.seed)[0, 0]
+        height, width = sample.image.shape[:2]
+        return height, width
 
     @cached_property
     def model(self) -> MultiTaskModel:
@@ -171,15 +177,16 @@ class Bench(Stopwatch):
         config = self.model.config
         models = {}
         for spec in self.tasks:
-            heads = {
-                name: options for name, options in config["heads"].items() if name == spec.name
-            }
+            heads = {}
+            if spec.name in config["heads"]:
+                heads[spec.name] = config["heads"][spec.name]
             part = {
                 **config,
                 "tasks": [spec.to_dict()],
                 "heads": heads,
-                "sharing": "hard",
-            }  # one task has one trunk
+                "sharing": "hard",  # one task has one trunk
+                "sharing_options": {},
+            }
             models[spec.name] = self.place(create_model_from_config(part)).eval()
         return models
 
@@ -213,6 +220,11 @@ def medians(samples: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 def milliseconds(seconds: Sequence[float]) -> list[float]:
     """Times of all rounds."""
     return [1e3 * value for value in seconds]
+
+
+def rates(count: int, seconds: Sequence[float]) -> list[float]:
+    """How many of ``count`` things per second, in all rounds."""
+    return [count / value for value in seconds]
 
 
 def ratios(times: Sequence[float], references: Sequence[float]) -> list[float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import cycle, islice
@@ -16,7 +16,14 @@ from typing import Any
 
 import torch
 
-from visionmtl.analysis.benchmark.bench import BATCHES, Bench, medians, milliseconds, ratios
+from visionmtl.analysis.benchmark.bench import (
+    BATCHES,
+    Bench,
+    medians,
+    milliseconds,
+    rates,
+    ratios,
+)
 from visionmtl.analysis.benchmark.schemes import measure_schemes
 from visionmtl.analysis.benchmark.training import measure_train_step, repeated, trainer_loop
 from visionmtl.analysis.inspect.costs import count_macs, num_parameters
@@ -107,17 +114,13 @@ def measure_data(bench: Bench) -> dict[str, Any]:
     with _stream(bench, bench.workers) as stream:
         loading = partial(_take, stream, block)
         times |= bench.in_turn({"configured": loading}, warm_up=1)
-    rates = {
-        "decoding_images_per_s": _rates(count, times["decoding"]),
-        "one_core_images_per_s": _rates(count, times["one_core"]),
+    samples = {
+        "decoding_images_per_s": rates(count, times["decoding"]),
+        "one_core_images_per_s": rates(count, times["one_core"]),
         "ratio": ratios(times["decoding"], times["one_core"]),
-        "configured_images_per_s": _rates(block * size, times["configured"]),
+        "configured_images_per_s": rates(block * size, times["configured"]),
     }
-    return {"workers": bench.workers, **medians(rates)}
-
-
-def _rates(count: int, seconds: Sequence[float]) -> list[float]:
-    return [count / value for value in seconds]
+    return {"workers": bench.workers, **medians(samples)}
 
 
 def _drawn(bench: Bench, count: int) -> list[int]:
@@ -162,7 +165,7 @@ def measure_forward(bench: Bench) -> dict[str, Any]:
     results: dict[str, Any] = {"height": height, "width": width}
     for n in batches:
         seconds = times[f"batch_{n}"]
-        samples = {"latency_ms": milliseconds(seconds), "images_per_s": _rates(n, seconds)}
+        samples = {"latency_ms": milliseconds(seconds), "images_per_s": rates(n, seconds)}
         results[f"batch_{n}"] = medians(samples)
     return results
 
@@ -188,7 +191,7 @@ def measure_evaluation(bench: Bench) -> dict[str, Any]:
     images = sum(len(batch.images) for batch in batches)
     work = partial(evaluate, bench.model, batches, bench.device)
     seconds = bench.in_turn({"evaluate": work}, warm_up=1)["evaluate"]
-    return {"images": images, **medians({"images_per_s": _rates(images, seconds)})}
+    return {"images": images, **medians({"images_per_s": rates(images, seconds)})}
 
 
 SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from timm.utils.model_ema import ModelEmaV3
 
-from visionmtl.analysis.benchmark.bench import WARM_UP, Bench, medians
+from visionmtl.analysis.benchmark.bench import WARM_UP, Bench, medians, rates, ratios
 from visionmtl.engine.build import (
     build_criterion,
     build_model,
@@ -33,26 +33,30 @@ class BareLoop:
     """
 
     def __init__(self, bench: Bench) -> None:
-        config, device = bench.config, bench.device
-        self.options, self.device = config.trainer, device
+        config = bench.config
+        device = bench.device
+        self.options = config.trainer
+        self.device = device
         self.model = bench.place(build_model(config, bench.tasks))
-        self.network = torch.compile(self.model) if self.options.compile else self.model
+        self.network: Callable[..., Any] = self.model
+        if self.options.compile:
+            self.network = torch.compile(self.model)
         self.criterion = build_criterion(config, bench.tasks).to(device)
         self.weighting = build_weighting(config, bench.tasks).to(device)
         optimizer = config.optimizer
         groups = build_parameter_groups(config, self.model, self.weighting)
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = make_optimizer(groups, optimizer.name, optimizer.lr)
-        decay = self.options.ema
-        self.ema = ModelEmaV3(self.model, decay=decay, use_warmup=True) if decay else None
+        self.ema = None
+        if self.options.ema:
+            self.ema = ModelEmaV3(self.model, decay=self.options.ema, use_warmup=True)
         self.step = 0
 
     def __call__(self, batches: Sequence[Batch]) -> None:
         self.model.train()
         for start in range(0, len(batches), self.options.accumulate):
-            group = [
-                batch.to(self.device) for batch in batches[start : start + self.options.accumulate]
-            ]
+            stop = start + self.options.accumulate
+            group = [batch.to(self.device) for batch in batches[start:stop]]
             targets = [self.criterion.prepare(batch) for batch in group]
             counts = torch.stack([self.criterion.counts(target) for target in targets]).sum(0)
             for batch, target in zip(group, targets, strict=True):
@@ -66,14 +70,12 @@ class BareLoop:
             self.optimizer.zero_grad()
 
     def _loss(self, batch: Batch, targets: dict[str, Any], counts: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.options.precision == "bf16"
-        ):
+        bf16 = self.options.precision == "bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             predictions = self.network(batch.images)
-        loss: torch.Tensor = self.weighting(
-            self.criterion(predictions, targets, counts),
-            [count > 0 for count in batch.annotated.values()],
-        )
+        losses = self.criterion(predictions, targets, counts)
+        present = [count > 0 for count in batch.annotated.values()]
+        loss: torch.Tensor = self.weighting(losses, present)
         return loss
 
 
@@ -108,11 +110,15 @@ def measure_train_step(bench: Bench) -> dict[str, Any]:
     steps = min(math.ceil(BLOCK_SECONDS / step_seconds), MOST_STEPS)
     batches = repeated(bench, steps)
     images = sum(len(batch.images) for batch in batches)
-    times = bench.in_turn({name: partial(loop, batches) for name, loop in loops.items()}, warm_up=0)
-    rates = {name: [images / seconds for seconds in values] for name, values in times.items()}
-    rates["ratio"] = [framework / bare for framework, bare in zip(*rates.values(), strict=True)]
+    works = {name: partial(loop, batches) for name, loop in loops.items()}
+    times = bench.in_turn(works, warm_up=0)
+    results = {
+        "framework": rates(images, times["framework"]),
+        "bare": rates(images, times["bare"]),
+        "ratio": ratios(times["bare"], times["framework"]),
+    }
     return {
         "steps_per_block": steps,
         "batch_size": bench.config.trainer.batch_size,
-        **medians(rates),
+        **medians(results),
     }

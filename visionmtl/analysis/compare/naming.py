@@ -25,23 +25,30 @@ def group_names(runs: Sequence[Run]) -> list[str]:
     The name is what differs between the groups; where that does not tell them apart, it is the name
     or the path of the run folder.
     """
-    every = {spec.name for run in runs for spec in run.tasks}
+    every: set[str] = set()
+    for run in runs:
+        every.update(spec.name for spec in run.tasks)
     settings = [_settings(run, every) for run in runs]
     differing = _differing(settings)
-    kinds = {key for key in differing if not _is_option(key, differing)}
-    schemes = [
-        [_text_of(own, kinds) for own in settings],
-        [_text_of(own, differing) for own in settings],
-        [without_suffix(run.folder.resolve().name) for run in runs],
-        [str(run.folder.resolve()) for run in runs],
-    ]
-    names: dict[int, str] = {}
-    for scheme in schemes:
-        made = {i: name for i, name in enumerate(scheme) if i not in names}
-        taken = Counter([*made.values(), *names.values()])
-        names |= {i: name for i, name in made.items() if name and taken[name] == 1}
-    assert len(names) == len(runs)
-    return [names[i] for i in range(len(runs))]
+    choices = {key for key in differing if not _is_option(key, differing)}
+    candidates = []
+    for run, own in zip(runs, settings, strict=True):
+        candidates.append([_text_of(own, choices), _text_of(own, differing), *_folder_names(run)])
+    names = [""] * len(runs)
+    for scheme in zip(*candidates, strict=True):
+        made = [name or candidate for name, candidate in zip(names, scheme, strict=True)]
+        taken = Counter(made)
+        for i, name in enumerate(made):
+            if taken[name] == 1:
+                names[i] = name
+    assert all(names)
+    return names
+
+
+def _folder_names(run: Run) -> list[str]:
+    """Name and path of the run folder; the path no other group has."""
+    folder = run.folder.resolve()
+    return [without_suffix(folder.name), str(folder)]
 
 
 def comparable(run: Run) -> Config:

@@ -130,8 +130,7 @@ def _results(comparison: Comparison) -> Table:
             if spec.name in values:
                 cell = values[spec.name][spec.kind.metric.headline].significant()
             row.append(cell)
-        gains = [comparison.gain(group, convention) for convention in CONVENTIONS]
-        row += [gain.text(2, sign="+") for gain in gains]
+        row += [comparison.gain(group, name).text(2, sign="+") for name in CONVENTIONS]
         rows.append(row)
     return Table("Main metrics and delta_m", header, rows)
 
