@@ -351,7 +351,7 @@ def test_unknown_keys_of_a_user_s_kind_are_refused(tmp_path: Path) -> None:
     (tmp_path / "dataset.yaml").write_text(
         "name: x\ntasks: [{name: albedo, kind: albedo, scale: 2}]"
     )
-    message = r"dataset\.yaml: tasks\.0\.scale: unknown key$"
+    message = r"dataset\.yaml: tasks\.0\.scale: unknown key; known: name, kind$"
     with pytest.raises(ValueError, match=message):
         FolderDataset(tmp_path, "train")
 
