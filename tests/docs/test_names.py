@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from visionmtl.tasks import KINDS
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 ENTRY_POINTS = "visionmtl.plugins"  # the group of the plug-ins, which is no module
@@ -79,3 +81,12 @@ def headings(page: Path) -> set[str]:
         words = re.sub(r"[^\w\- ]", "", heading.lower())
         found.add(words.replace(" ", "-"))
     return found
+
+
+def test_the_metrics_of_delta_m_are_listed() -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    for name, kind in KINDS.items():
+        if not kind.__module__.startswith("visionmtl."):
+            continue  # of a test
+        keys = ", ".join(f"`{key}`" for key in kind.metric.delta_m_keys)
+        assert f"| {name} | `{kind.metric.headline}` | {keys} |" in page
