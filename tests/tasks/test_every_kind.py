@@ -126,7 +126,7 @@ def spec_of(name: str) -> TaskSpec:
 
 
 def boxes() -> BoxTarget:
-    corners = np.float32([[4, 6, 30.5, 40.25], [28, 2, 60, 30]])
+    corners = np.array([[4, 6, 30.5, 40.25], [28, 2, 60, 30]], np.float32)
     return BoxTarget(corners, np.array([1, 0]))
 
 
@@ -139,7 +139,7 @@ def truth_of(name: str, rng: np.random.Generator) -> Any:
     """Every fourth row is invalid."""
     if name == "detection":
         return boxes()
-    values = {
+    values: dict[str, np.ndarray] = {
         "semseg": rng.integers(0, 3, SIZE).astype(np.uint8),
         "depth": rng.uniform(0.5, 9.5, SIZE).astype(np.float32),
         "normals": unit_vectors(rng),
@@ -330,7 +330,7 @@ def finish(spec: TaskSpec, output: Any) -> Any:
 def test_a_float_kind_is_not_rounded(tmp_path: Path) -> None:
     """Its shares of one became the bytes 0, all of them valid."""
     spec = TaskSpec.albedo()
-    value = np.float32([[0.85, 0.64], [0.51, 0.27]])
+    value = np.array([[0.85, 0.64], [0.51, 0.27]], np.float32)
     valid = np.array([[True, True], [True, False]])
     target = DenseTarget(np.where(valid, value, np.float32(0)), valid)
     task = StoredTask(spec, spec.kind.codec.for_labels(spec.kind))
@@ -363,7 +363,7 @@ def test_unknown_keys_of_a_user_s_kind_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64])
 def test_values_that_float32_cannot_hold_need_a_codec(dtype: Any) -> None:
-    kind = type("Wide", (Albedo,), {"dtype": dtype})
+    kind: Any = type("Wide", (Albedo,), {"dtype": dtype})
     KINDS.register("wide")(kind)
     try:
         with pytest.raises(ValueError, match=rf"^wide: float32 cannot hold {np.dtype(dtype)}, "):
@@ -374,7 +374,7 @@ def test_values_that_float32_cannot_hold_need_a_codec(dtype: Any) -> None:
 
 def test_several_channels_of_a_user_s_kind(tmp_path: Path) -> None:
     """Two numbers per pixel lie in the file as planes."""
-    kind = type("Flow", (Albedo,), {"channels": (2,)})
+    kind: Any = type("Flow", (Albedo,), {"channels": (2,)})
     KINDS.register("flow")(kind)
     try:
         spec = TaskSpec("flow", kind())

@@ -67,7 +67,7 @@ def test_the_table_has_every_kind_and_no_other() -> None:
 
 
 def test_the_types_need_no_table() -> None:
-    """The kinds come with ``visionmtl.TaskSpec``; what is below them imports ``visionmtl.types``."""
+    """The kinds come with ``visionmtl.TaskSpec``; networks import ``visionmtl.types``."""
     code = "import sys, visionmtl.types; print('visionmtl.tasks' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
