@@ -64,13 +64,15 @@ def comparisons(source: str) -> Iterator[int]:
             names = [target.id for target in targets if isinstance(target, ast.Name)]
             constants |= dict.fromkeys(names, statement.value)
     for node in ast.walk(tree):
-        pairs: list[tuple[ast.expr, ast.AST]] = []
+        if not isinstance(node, ast.Compare | ast.Match | ast.Subscript):
+            continue
+        pairs: list[tuple[ast.expr, ast.AST]]
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             pairs = [(one, other) for one in sides for other in sides if one is not other]
         elif isinstance(node, ast.Match):
             pairs = [(node.subject, case.pattern) for case in node.cases]
-        elif isinstance(node, ast.Subscript):
+        else:
             pairs = [(node.slice, node.value)]
         if any(is_told_by_name(one, other, constants) for one, other in pairs):
             yield node.lineno
