@@ -244,7 +244,7 @@ def test_resume_from_a_path(
 def test_a_config_that_fits_no_model_leaves_no_folder(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="^override optimizer.name: unknown optimiser 'adamww'"):
+    with pytest.raises(ConfigError, match=r"^override optimizer\.name: unknown optimiser 'adamww'"):
         make_config(f"output_dir={tmp_path}", "optimizer.name=adamww")
     config = make_config(f"output_dir={tmp_path}", "weighting={type: famo, min_losses: [1]}")
     refused("min_losses must be one number for each of 2 tasks", config)

@@ -52,19 +52,27 @@ def is_told_by_name(one: ast.expr, other: ast.AST, constants: dict[str, ast.expr
 def comparisons(source: str) -> Iterator[int]:
     """The lines that compare a kind with a name, by operators, ``match`` or a table of names."""
     tree = ast.parse(source)
-    constants = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            constants |= {t.id: node.value for t in targets if isinstance(t, ast.Name)}
+    constants: dict[str, ast.expr] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign):
+            targets = statement.targets
+        elif isinstance(statement, ast.AnnAssign):
+            targets = [statement.target]
+        else:
+            continue
+        if statement.value is not None:
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            constants |= dict.fromkeys(names, statement.value)
     for node in ast.walk(tree):
-        pairs: list[tuple[ast.expr, ast.AST]] = []
+        if not isinstance(node, ast.Compare | ast.Match | ast.Subscript):
+            continue
+        pairs: list[tuple[ast.expr, ast.AST]]
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             pairs = [(one, other) for one in sides for other in sides if one is not other]
         elif isinstance(node, ast.Match):
             pairs = [(node.subject, case.pattern) for case in node.cases]
-        elif isinstance(node, ast.Subscript):
+        else:
             pairs = [(node.slice, node.value)]
         if any(is_told_by_name(one, other, constants) for one, other in pairs):
             yield node.lineno

@@ -69,7 +69,7 @@ def test_an_unknown_kind_is_answered_with_the_known_ones() -> None:
 
 
 def test_the_types_need_no_table() -> None:
-    """The kinds come with ``visionmtl.TaskSpec``; what is below them imports ``visionmtl.types``."""
+    """The kinds come with ``visionmtl.TaskSpec``; networks import ``visionmtl.types``."""
     code = "import sys, visionmtl.types; print('visionmtl.tasks' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

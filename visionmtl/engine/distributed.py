@@ -16,7 +16,7 @@ from torch import Tensor, nn
 T = TypeVar("T")
 _SYNC_BUFFERS = "broadcast_buffers"
 if "forward_sync_buffers" in inspect.signature(nn.parallel.DistributedDataParallel).parameters:
-    _SYNC_BUFFERS = "forward_sync_buffers"  # its name since torch 2.15; the old one warns
+    _SYNC_BUFFERS = "forward_sync_buffers"  # in torch 2.15, where the other name warns
 
 
 class World:
