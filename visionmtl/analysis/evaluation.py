@@ -41,6 +41,7 @@ def evaluation_data(
         return open_folder(root, split)
     own = Path(model) / "config.yaml"
     if config is None and not own.is_file():
+        load_model(model)  # says so where there is no such model
         raise ValueError(
             f"{model}: no data to evaluate on; give --data ROOT --split S, or a config"
         )

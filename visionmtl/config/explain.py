@@ -25,7 +25,9 @@ def with_hint(place: Place, problem: str, values: Any) -> str:
     if issubclass(section, Choice):
         choices = section.with_option(name)
         if choices:
-            return f"{problem}; it is an option of type {' or '.join(choices)}"
+            owners = " or ".join(choices)
+            key = dotted(place[:-1])
+            return f"{problem}; it is an option of type {owners}; another type: {key}={{type: NAME}}"
     for key in _keys(Config):
         if key.rpartition(".")[2] == name and key != dotted(place):
             return f"{problem}; did you mean {key!r}?"

@@ -113,6 +113,8 @@ def open_folder(root: Path | str, split: str) -> MultiTaskDataset:
     Raises:
         ValueError: the folder looks like no packing, or it cannot be opened.
     """
+    if not Path(root).is_dir():
+        raise ValueError(f"{root}: no such folder")
     found = identify(root)
     if found is None:
         packings = [name for name, cls in DATASETS.items() if issubclass(cls, PackedDataset)]

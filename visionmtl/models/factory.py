@@ -160,6 +160,9 @@ def _check(key: str, cls: type, options: Options) -> None:
 
 
 def _check_names(tasks: Sequence[TaskSpec]) -> list[str]:
+    for spec in tasks:
+        if not isinstance(spec, TaskSpec):
+            raise ValueError(f"tasks must be of TaskSpec, such as TaskSpec.depth(), got {spec!r}")
     names = [spec.name for spec in tasks]
     if not names or len(set(names)) != len(names):
         raise ValueError(f"tasks must be a non-empty list without repeated names, got {names}")
