@@ -158,5 +158,5 @@ def test_a_type_that_no_file_holds_is_named() -> None:
     def init(self: Any, *, value: Any = None) -> None: ...
 
     init.__annotations__["value"] = Opaque
-    with pytest.raises(TypeError, match="an option has no type of a file"):
+    with pytest.raises(ValueError, match="an option has no type of a file"):
         options_model(type("Wrong", (), {"__init__": init}))

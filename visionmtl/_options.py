@@ -130,12 +130,16 @@ def options_model(cls: type) -> type[Options]:
     """The schema of the options of a class.
 
     Raises:
-        TypeError: an option of a type that no file can hold; a mistake of who wrote the class.
+        ValueError: an option without a type, or of one that no file can hold: a mistake of who
+            wrote the class.
     """
     constructor = _constructor(cls)
     # Inherited fields of a dataclass are annotated in the module of the base.
     annotated: Any = cls if dataclasses.is_dataclass(cls) else constructor
-    hints = get_type_hints(annotated, include_extras=True)
+    try:
+        hints = get_type_hints(annotated, include_extras=True)
+    except NameError as error:
+        raise ValueError(f"{cls.__qualname__}: a type of its options: {error}") from error
     fields: dict[str, Any] = {}
     parameters = inspect.signature(constructor).parameters.values()
     kinds = {parameter.kind for parameter in parameters}
@@ -145,13 +149,15 @@ def options_model(cls: type) -> type[Options]:
         base = FreeOptions
     for parameter in parameters:
         if _is_option(cls, parameter):
-            hint = hints.get(parameter.name, Any)
-            fields[parameter.name] = (hint, _default(cls, parameter))
+            if parameter.name not in hints:
+                raise ValueError(f"{cls.__qualname__}: option {parameter.name!r} has no type")
+            fields[parameter.name] = (hints[parameter.name], _default(cls, parameter))
     try:
         return create_model(cls.__name__, __base__=base, __doc__=cls.__doc__, **fields)
     except PydanticUserError as error:
         reason = str(error).splitlines()[0]
-        raise TypeError(f"{cls.__qualname__}: an option has no type of a file: {reason}") from error
+        problem = f"{cls.__qualname__}: an option has no type of a file"
+        raise ValueError(f"{problem}: {reason}") from error
 
 
 def given_names(cls: type) -> list[str]:

@@ -60,7 +60,7 @@ def _load_file(path: Path) -> None:
 def _run(what: str, load: Callable[[], Any]) -> None:
     try:
         load()
-    except Exception as error:  # other people's code may raise anything
+    except (Exception, SystemExit) as error:  # other people's code may raise anything
         lines = str(error).splitlines() or [""]
         raise ValueError(f"{what}: cannot be loaded: {type(error).__name__}: {lines[0]}") from error
 

@@ -109,7 +109,7 @@ def test_an_option_that_is_a_key_of_its_section_is_a_mistake_of_its_author() -> 
     def init(self: Any, *, every: int = 1) -> None: ...
 
     BALANCERS.register("clash")(type("Clash", (), {"__init__": init}))
-    with pytest.raises(TypeError, match=r"\['every'\] are keys of its section"):
+    with pytest.raises(ValueError, match=r"\['every'\] are keys of its section"):
         parse_config(BASE, overrides=["balancing={type: clash}"])
 
 

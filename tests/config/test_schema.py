@@ -145,7 +145,7 @@ def test_free_options_and_lists():
         ("losses: {depth: {dice: .inf}}", "losses.depth.dice: must be finite, got inf"),
         ("weighting: {type: dwb}", f"weighting.type: unknown value 'dwb'; known: {', '.join(WEIGHTINGS)}; "
          "did you mean 'dwa'?"),
-        ("weighting: {temperature: 3}", "weighting.temperature: unknown key; it is an option of type dwa"),
+        ("weighting: {temperature: 3}", "weighting.temperature: unknown key; it is an option of type dwa; another type: weighting={type: NAME}"),
         ("weighting: {momentum: 3}", "weighting.momentum: unknown key; known: type, weights"),
         ("weighting: {type: dwa, temperature: .inf}", "weighting.temperature: must be finite, got inf"),
         ("weighting: {weights: {depth: -1}}", "weighting.weights.depth: must be >= 0, got -1"),

@@ -27,7 +27,8 @@ def with_hint(place: Place, problem: str, values: Any) -> str:
         if choices:
             owners = " or ".join(choices)
             key = dotted(place[:-1])
-            return f"{problem}; it is an option of type {owners}; another type: {key}={{type: NAME}}"
+            other = f"another type: {key}={{type: NAME}}"
+            return f"{problem}; it is an option of type {owners}; {other}"
     for key in _keys(Config):
         if key.rpartition(".")[2] == name and key != dotted(place):
             return f"{problem}; did you mean {key!r}?"

@@ -226,7 +226,7 @@ def _flat_model(section: type[Choice], chosen: type) -> Model:
     taken = sorted(set(own) & set(options.model_fields))
     if taken:
         problem = f"{chosen.__qualname__}: {taken} are keys of its section in a config"
-        raise TypeError(f"{problem}; give these options other names")
+        raise ValueError(f"{problem}; give these options other names")
     fields: dict[str, Any] = {}
     extra = {name: (info.annotation, info) for name, info in options.model_fields.items()}
     for name, field in own.items():

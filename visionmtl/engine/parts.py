@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch.utils.data import DataLoader
 
-from visionmtl._options import Count, Positive, checking
+from visionmtl._options import Count, Positive, Seed, checking
 from visionmtl.balancing.backward import Balance
 from visionmtl.data.loader import close_loader
 from visionmtl.engine.optim import Schedule
@@ -122,7 +122,7 @@ class TrainerOptions:
     bf16: bool = False
     compile: bool = False
     limit_batches: Count | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     def limited(self, batches: Batches) -> int:
         """How many of the batches are used."""
