@@ -31,7 +31,9 @@ class AlbedoLoss(TaskLoss):
 
     kinds = ("albedo",)
 
-    def forward(self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None):
+    def forward(
+        self, prediction: Tensor, targets: DenseTargets, counts: Tensor | None = None
+    ) -> Tensor:
         error = (prediction.float() - targets.value).abs().mean(dim=1)
         return masked_mean(error, targets.valid, counts)
 
@@ -42,6 +44,7 @@ class AlbedoMetric(TaskMetric):
     headline = score_key = "within_0.1"
     higher_is_better_by_key = {"within_0.1": True}
     delta_m_keys = ("within_0.1",)
+    sums: Tensor
 
     def __init__(self) -> None:
         super().__init__()

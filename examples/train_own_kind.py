@@ -53,7 +53,8 @@ def main(epochs: int = 20) -> dict[str, float]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     parts = TrainingParts(model, criterion, optimizer, ConstantWeighting(["albedo"]))
     trainer = Trainer(parts, Loaders(train, val, sampler), TrainerOptions(epochs))
-    return trainer.fit()["albedo"]
+    results: dict[str, float] = trainer.fit()["albedo"]
+    return results
 
 
 if __name__ == "__main__":

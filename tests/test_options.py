@@ -145,7 +145,7 @@ def test_a_constructor_checks_its_options_also_from_python() -> None:
     assert checked(2, rate=1).given["rate"] == 1.0
     with pytest.raises(ValueError, match=r"^Checked: rate: must be > 0, got 0$"):
         checked(2, rate=0)
-    data = checking(dataclass(frozen=True)(type("D", (), {"__annotations__": {"size": int}})))
+    data: Any = checking(dataclass(frozen=True)(type("D", (), {"__annotations__": {"size": int}})))
     assert data(3).size == 3
     with pytest.raises(ValueError, match=r"^D: size: must be an integer, got 'x'$"):
         data("x")

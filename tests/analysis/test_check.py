@@ -14,6 +14,9 @@ from rich.console import Console
 from visionmtl.analysis.check import Report, check_dataset, check_sample, find_overlap, overview
 from visionmtl.data.folder import FolderDataset
 from visionmtl.data.sets.base import PackedDataset
+from visionmtl.tasks.boxes import BoxReport
+from visionmtl.tasks.range import RangeReport
+from visionmtl.tasks.semseg import SemSegReport
 from visionmtl.types import BoxTarget, DenseTarget, Sample, Target, TaskSpec
 
 SEMSEG, DEPTH, NORMALS = (
@@ -89,6 +92,9 @@ def test_counts_ranges_and_shares() -> None:
     ]
     report = check_dataset(Listed(items, [SEMSEG, DEPTH, NORMALS, DETECTION]), progress=False)
     semseg, metres, normals, detection = report.tasks
+    assert isinstance(semseg, SemSegReport)
+    assert isinstance(metres, RangeReport)
+    assert isinstance(detection, BoxReport)
     assert report.ok
     assert [task.annotated for task in report.tasks] == [1, 2, 1, 3]
     assert semseg.counts.tolist() == [12, 8, 0]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -119,6 +120,7 @@ def test_the_heat_map_has_a_cell_per_pair_and_step(
     draw_run(write(tmp_path, cosines))
     axes = panel(figures[0], "cosine of the task gradients (red: conflict)")
     (mesh,) = axes.collections
+    assert isinstance(mesh, QuadMesh)
     expected = np.array([[-1.0] * len(steps), [math.nan] * (len(steps) - 1) + [0.25]])
     np.testing.assert_array_equal(np.ma.filled(mesh.get_array(), math.nan), expected)
     assert mesh.get_clim() == (-1, 1)

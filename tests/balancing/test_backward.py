@@ -195,7 +195,11 @@ def assert_close(a: Mapping[str, Tensor], b: Mapping[str, Tensor], tolerance: fl
     assert a.keys() == b.keys()
     for name, value in a.items():
         torch.testing.assert_close(
-            value, b[name], rtol=tolerance, atol=tolerance * 1e-2, msg=lambda m, n=name: f"{n}: {m}"
+            value,
+            b[name],
+            rtol=tolerance,
+            atol=tolerance * 1e-2,
+            msg=lambda m, n=name: f"{n}: {m}",  # type: ignore[misc]
         )
 
 
@@ -224,7 +228,7 @@ def explicit(model: MultiTaskModel, batch: Batch, method: str) -> dict[str, Tens
     rows = jacobian[present]
     weights[present] = BALANCERS[method]()(rows @ rows.T, parts.generator(1, BALANCING), present)
     factors = {n: weights if n in names else torch.ones_like(weights) for n in by_name[0]}
-    return {n: sum(f * g[n] for f, g in zip(factors[n], by_name, strict=True)) for n in by_name[0]}  # type: ignore[misc]
+    return {n: sum(f * g[n] for f, g in zip(factors[n], by_name, strict=True)) for n in by_name[0]}
 
 
 @pytest.mark.parametrize("sharing", ["hard", "cross_stitch", "nddr", "mtan"])
@@ -282,7 +286,7 @@ def test_features_are_balanced_at_the_pyramid(method: str) -> None:
         sum(w * g for w, g in zip(weights, of_map, strict=True))
         for of_map in zip(*rows, strict=True)
     ]
-    torch.autograd.backward(pyramid, balanced)  # type: ignore[arg-type]
+    torch.autograd.backward(pyramid, balanced)
     for p, g in zip(heads, head_gradients, strict=True):
         p.grad = g
     expected = gradients(model)
@@ -321,7 +325,7 @@ def test_micro_batches_have_the_gradient_of_one_batch(
                 "weights": parts.weights,
             }
         )
-    assert_close(*results, tolerance=1e-5)  # type: ignore[arg-type]  # counts and learnt weights are float32
+    assert_close(*results, tolerance=1e-5)  # type: ignore[misc]  # counts and learnt weights are float32
 
 
 @pytest.mark.parametrize("scope", ["parameters", "features"])
@@ -329,8 +333,8 @@ def test_micro_batches_have_the_gradient_of_one_batch(
 def test_a_task_without_truth_is_left_out(method: str, scope: Scope) -> None:
     """Shared parameters move as in a run of the other tasks; its own have a zero gradient."""
     batch = make_batch(4)
-    batch.targets["depth"].valid.zero_()  # type: ignore[union-attr]
-    batch.targets["depth"].annotated.zero_()  # type: ignore[union-attr]
+    batch.targets["depth"].valid.zero_()
+    batch.targets["depth"].annotated.zero_()
     batch.annotated["depth"] = 0
     model, pair = make_model(), make_model(tasks=[TASKS[0], TASKS[2]])
     state = model.state_dict()
@@ -357,7 +361,7 @@ def test_a_task_without_truth_is_left_out(method: str, scope: Scope) -> None:
 def test_nothing_to_learn_from_gives_zeros() -> None:
     (batch,) = split(make_batch(5), 8)
     for name, target in batch.targets.items():
-        target.valid.zero_()  # type: ignore[union-attr]
+        target.valid.zero_()
         batch.annotated[name] = 0
     for scope in ("parameters", "features"):
         model = make_model()
@@ -369,7 +373,7 @@ def test_loss_weights_scale_the_gradients_before_they_are_balanced() -> None:
     batch, weights = make_batch(6), torch.tensor([0.5, 3.0, 2.0])
     model, scaled = make_model(), make_model()
     parts, others = make_parts(model, "mgda"), make_parts(scaled, "mgda")
-    parts.weighting.weights.copy_(weights)  # type: ignore[operator,union-attr]
+    parts.weighting.weights.copy_(weights)
     real = others.criterion.forward
     others.criterion.forward = lambda *args: real(*args) * weights  # type: ignore[method-assign]
     torch.testing.assert_close(run(parts, batch) * weights, run(others, batch))
@@ -453,7 +457,7 @@ def test_bf16_gradients_of_one_map_are_weighted_in_float32_and_rounded_once() ->
 def test_a_gradient_that_is_not_finite_is_named(scope: Scope) -> None:
     model = make_model()
     real = model.heads["depth"].forward
-    model.heads["depth"].forward = lambda *args: (x := real(*args)) + (0 * x).sqrt()  # type: ignore[method-assign]
+    model.heads["depth"].forward = lambda *args: (x := real(*args)) + (0 * x).sqrt()
     parts = make_parts(model, "mgda", scope)
     with pytest.raises(
         NonFiniteLossError,
@@ -500,7 +504,7 @@ def test_the_jacobian_does_not_outlive_the_backward_pass(monkeypatch: pytest.Mon
 
 
 def test_gradients_keep_the_memory_format_of_their_parameters() -> None:
-    model = make_model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = make_model().to(memory_format=torch.channels_last)
     reference = make_model()
     run(make_parts(model, "pcgrad"), make_batch(10))
     run(make_parts(reference, "pcgrad"), make_batch(10))
@@ -583,7 +587,11 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         alone = three_steps(World(), case)
         assert torch.equal(*found), case
         torch.testing.assert_close(
-            found[0], alone, rtol=1e-5, atol=1e-6, msg=lambda m, c=case: f"{c}: {m}"
+            found[0],
+            alone,
+            rtol=1e-5,
+            atol=1e-6,
+            msg=lambda m, c=case: f"{c}: {m}",  # type: ignore[misc]
         )
         assert case[3] != "hard" or (alone[: len(start)] - start).abs().max() > 1e-3
 
@@ -593,7 +601,7 @@ def test_a_bad_loss_is_named_with_the_samples_of_all_processes(tmp_path: Path) -
         model = make_model()
         own = split(make_batch(0), 4, 4)[world.rank]
         if world.rank == 1:
-            model.heads["semseg"].forward = lambda *args: torch.full((4, 3, SIDE, SIDE), math.nan)  # type: ignore
+            model.heads["semseg"].forward = lambda *args: torch.full((4, 3, SIDE, SIDE), math.nan)
         with pytest.raises(NonFiniteLossError) as caught:
             run(make_parts(model, "sum", world=world), own)
         return str(caught.value)

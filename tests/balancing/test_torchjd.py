@@ -154,7 +154,7 @@ def test_unknown_name(name: str) -> None:
 
 def test_a_name_that_is_no_string() -> None:
     with pytest.raises(ValueError, match=r"^TorchJDBalancer: name: must be a string, got 3$"):
-        TorchJDBalancer(name=3)  # type: ignore[arg-type]
+        TorchJDBalancer(name=3)
 
 
 @pytest.mark.parametrize("options", [{}, {"n_byzantine": -1}, {"n_byzantine": 1, "colour": "red"}])

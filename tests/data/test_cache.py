@@ -373,7 +373,7 @@ def test_killed_in_the_middle(root: Path, folder: Path) -> None:
             calls.append(arguments)
             die() if len(calls) == 3 else real(*arguments)
 
-        cache._add = add
+        cache._add = add  # type: ignore[assignment]
         CachedDataset(plain, folder)
 
     assert run_forked(make) == [9]
@@ -396,7 +396,7 @@ def test_two_processes_at_once_make_it_once(root: Path, folder: Path, tmp_path: 
             time.sleep(0.05)
             real(*arguments)
 
-        cache._add = add
+        cache._add = add  # type: ignore[assignment]
         assert_same(CachedDataset(plain, folder)[1], plain[1])
 
     assert run_forked(make, make, make) == [0, 0, 0]

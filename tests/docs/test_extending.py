@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -26,7 +27,7 @@ logging: {pictures: 0, tensorboard: false}
 """
 
 
-def merged(old: dict, new: dict) -> dict:
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     both = dict(old)
     for key, value in new.items():
         both[key] = merged(both.get(key, {}), value) if isinstance(value, dict) else value

@@ -204,7 +204,7 @@ def test_a_mixture(make_config: MakeConfig, mixture: tuple[str, ...]) -> None:
     assert val.sizes == [3, 2]
     assert (names(train), names(val)) == (["semseg", "depth"], ["semseg", "depth"])
     assert (train.sample_id(0), train.sample_id(10)) == ("streets/0", "halls/0")
-    assert [part.name for part in sources(config.data)] == ["streets", "halls"]
+    assert [part.name for part in sources(config.data)] == ["streets", "halls"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ MakeConfig = Callable[..., Config]
 CPU = torch.device("cpu")
 
 
-def launch(config: Config, folder: Path, *arguments: str, processes: int = 2) -> list[int]:
+def launch(config: Config, folder: Path, *arguments: str, processes: int = 2) -> list[int | None]:
     """The exit codes of ``visionmtl train`` in so many processes, as ``torchrun`` starts them;
     forked: no imports.
     """

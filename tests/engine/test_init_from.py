@@ -23,7 +23,7 @@ def build(
 
 
 def saved(folder: Path, *args: object, **options: object) -> str:
-    save_model(build(*args, **options), folder)  # type: ignore[arg-type]
+    save_model(build(*args, **options), folder)
     return str(folder)
 
 

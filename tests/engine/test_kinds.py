@@ -50,7 +50,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             image = rng.integers(0, 80, (64, 64, 3), dtype=np.uint8) + 150 * mask[..., None]
             disparity = np.where(mask, 40 * 256, 8 * 256).astype(np.uint16)
             disparity[:5] = 0
-            files = {"rgb": image, "disparity": disparity, "saliency": 255 * mask}
+            files: dict[str, np.ndarray] = {
+                "rgb": image,
+                "disparity": disparity,
+                "saliency": 255 * mask,
+            }
             if i:
                 files["edge"] = mask - cv2.erode(mask, np.ones((3, 3), np.uint8))
             for folder, pixels in files.items():

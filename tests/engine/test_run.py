@@ -119,7 +119,7 @@ class StoppedError(Exception):
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(self: Trainer) -> None:
-        checkpoints = self.callbacks.callbacks[-1]
+        checkpoints: Any = self.callbacks.callbacks[-1]
         raise StoppedError(checkpoints.last.parent.parent)
 
     monkeypatch.setattr(Trainer, "fit", fit)

@@ -46,7 +46,7 @@ def _signalled_twice(pids: multiprocessing.Queue[int]) -> None:
     with StopRequest():
         child = multiprocessing.get_context("fork").Process(target=_stubborn)
         child.start()
-        pids.put(child.pid)  # type: ignore[arg-type]
+        pids.put(child.pid)
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)

@@ -293,7 +293,12 @@ def test_changed_keys_are_listed(
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="made with all batches, now --limit-batches 3"):
         make_trainer(tmp_path, *EXACT, resume=last, limit_batches=3)
-    allowed = ("output_dir=x", "logging.pictures=1", "data.workers=1", "trainer.checkpoint_every=3")
+    allowed: tuple[str, ...] = (
+        "output_dir=x",
+        "logging.pictures=1",
+        "data.workers=1",
+        "trainer.checkpoint_every=3",
+    )
     allowed += ("trainer.eval_batch_size=1",)  # after an evaluation that ran out of memory
     make_trainer(tmp_path, *EXACT, *allowed, "trainer.nonfinite=skip", resume=last)
 
@@ -514,7 +519,8 @@ def test_labels_for_some_samples_only(tmp_path: Path, make_trainer: MakeTrainer)
     trainer = make_trainer(tmp_path, "data.train.drop_labels={depth: 0.6}", "trainer.batch_size=1")
     trainer.fit()
     epochs = [line for line in lines(tmp_path) if "samples" in line and line["split"] == "train"]
-    annotated = sum("depth" in trainer.loaders.train.dataset.dataset[i].targets for i in range(12))
+    loader: Any = trainer.loaders.train
+    annotated = sum("depth" in loader.dataset.dataset[i].targets for i in range(12))
     assert 0 < annotated < 12
     assert [line["samples"] for line in epochs] == [{"semseg": 12, "depth": annotated}] * 2
     assert all(

@@ -377,7 +377,7 @@ def test_parts_with_and_without_unknown_classes_add_up() -> None:
         truth = BoxTargets(targets.boxes[own], targets.labels[own], targets.annotated[own], known)
         parts.append(
             (
-                DetectionOutput(*predicted, *make_points(), SIZE),
+                DetectionOutput(*predicted, *make_points(), SIZE),  # type: ignore[call-arg]
                 match_targets(truth, *make_points(), 1.5),
             )
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def batch(images: list[Image]) -> tuple[list[Detections], BoxTargets]:
     return detections, BoxTargets(boxes, labels, annotated)
 
 
-def compute(*batches: list[Image]) -> dict[str, object]:
+def compute(*batches: list[Image]) -> dict[str, Any]:
     metric = DetectionMetric(CLASSES)
     for images in batches:
         metric.update(*batch(images))

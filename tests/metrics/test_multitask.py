@@ -42,7 +42,7 @@ def random_batch(batch: int = 4, seed: int = 0) -> Batch:
     corners = 50 * torch.rand(batch, 3, 2, generator=g)
     boxes = torch.cat([corners, corners + 30], 2)
     labels = torch.randint(0, 2, (batch, 3), generator=g)
-    predictions = {
+    predictions: dict[str, Any] = {
         "semseg": F.one_hot(semseg, 3).movedim(-1, 1) + torch.randn(batch, 3, h, w, generator=g),
         "depth": depth + 0.5 * torch.randn(depth.shape, generator=g),
         "normals": normals + 0.3 * torch.randn(normals.shape, generator=g),
@@ -51,7 +51,7 @@ def random_batch(batch: int = 4, seed: int = 0) -> Batch:
             for b, c in zip(boxes, labels, strict=True)
         ],
     }
-    targets = {
+    targets: dict[str, DenseTargets | BoxTargets] = {
         "semseg": DenseTargets(semseg.to(torch.uint8), everywhere, annotated),
         "depth": DenseTargets(depth, everywhere & some.view(-1, 1, 1), some),
         "normals": DenseTargets(normals, everywhere, annotated),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def random_batch(batch: int = 6, seed: int = 0) -> tuple[Tensor, DenseTargets]:
     return logits, targets(value, torch.rand(batch, 17, 23, generator=g) > 0.3)
 
 
-def compute(*batches: tuple[Tensor, DenseTargets]) -> dict[str, object]:
+def compute(*batches: tuple[Tensor, DenseTargets]) -> dict[str, Any]:
     metric = SemSegMetric(CLASSES)
     for prediction, target in batches:
         metric.update(prediction, target)

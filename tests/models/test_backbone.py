@@ -165,7 +165,7 @@ def test_halves_of_resnet_are_those_cut_by_hand() -> None:
     with torch.no_grad():
         found = backbone.forward_halves(image)
         for stage, (half, output) in zip(backbone.stages, found, strict=True):
-            *stem, (first, second) = stage
+            *stem, (first, second) = stage  # type: ignore[misc]
             for module in stem:
                 x = module(x)
             assert torch.equal(half, first(x))
@@ -283,7 +283,7 @@ def test_copy_of_a_tapped_backbone_looks_at_itself() -> None:
         for halved, u, stage in zip(twin.forward_halves(image), before, twin.stages, strict=True):
             assert not torch.equal(halved[0], u)
             block = stage.get_submodule(stage.middle.path)
-            assert [hook.__self__ for hook in block._forward_hooks.values()] == [stage]
+            assert [hook.__self__ for hook in block._forward_hooks.values()] == [stage]  # type: ignore[attr-defined]
         assert all(
             torch.equal(half, u)
             for (half, _), u in zip(backbone.forward_halves(image), before, strict=True)

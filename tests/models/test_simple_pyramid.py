@@ -29,7 +29,7 @@ def test_upsampled_maps_against_matrix_products() -> None:
     x = torch.randn(2, 4, 3, 5, dtype=torch.float64)
     c2, c3, _, _ = pyramid(x)
     torch.testing.assert_close(c3, double_size(x, pyramid.branches[1]))
-    first, norm, _, second = pyramid.branches[0]
+    first, norm, _, second = pyramid.branches[0]  # type: ignore[misc]
     middle = double_size(x, first)
     centred = middle - middle.mean(1, keepdim=True)
     scaled = centred / (centred.square().mean(1, keepdim=True) + norm.eps).sqrt()

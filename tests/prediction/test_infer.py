@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -215,7 +217,7 @@ def test_tiles_equal_the_whole_image(shape: tuple[int, int]) -> None:
     model, images = LocalModel(), picture(*shape, objects)
     whole = infer(model, images, "native")
     model.seen.clear()
-    tiled = infer(model, images, "native", tile=768)
+    tiled: Mapping[str, Any] = infer(model, images, "native", tile=768)
     assert len(model.seen) > 1
     assert all(h <= 768 and w <= 768 for _, _, h, w in model.seen)
     assert list(tiled) == list(whole)
@@ -257,7 +259,7 @@ def test_neighbours_in_an_overlap_stay_apart() -> None:
 
 def test_tiles_of_a_resized_image_and_no_boxes() -> None:
     images = picture(500, 640)
-    out = infer(LocalModel(), images, 1000, tile=768)
+    out: Mapping[str, Any] = infer(LocalModel(), images, 1000, tile=768)
     assert out["semseg"].shape == (1, 500, 640)
     assert out["boxes"][0].boxes.shape == (0, 4)
     assert (out["semseg"] != infer(LocalModel(), images)["semseg"]).float().mean() < 0.01

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from visionmtl.prediction.files import predict_paths
 from visionmtl.prediction.predict import predict
+from visionmtl.prediction.result import Result
 from visionmtl.tasks import TaskSpec
 from visionmtl.tasks.depth import DepthResult
 from visionmtl.tasks.detection import DetectionResult
@@ -74,6 +75,18 @@ def write(path: Path, height: int = 24, width: int = 30) -> Path:
     return path
 
 
+def class_ids(result: Result) -> np.ndarray:
+    semseg = result["semseg"]
+    assert isinstance(semseg, SemSegResult)
+    return semseg.class_ids
+
+
+def count_boxes(result: Result) -> int:
+    detection = result["detection"]
+    assert isinstance(detection, DetectionResult)
+    return len(detection.boxes)
+
+
 def test_result_is_typed_and_ordered() -> None:
     result = predict(ColourModel(), picture(24, 30))
     assert list(result) == ["semseg", "depth", "normals", "detection"]
@@ -104,27 +117,27 @@ def test_modes_are_restored_module_by_module() -> None:
     def broken(images: Tensor) -> None:
         raise RuntimeError("broken")
 
-    model.forward = broken
+    model.forward = broken  # type: ignore[method-assign,assignment]
     with pytest.raises(RuntimeError, match="broken"):
         predict(model, picture(8, 8))
     assert model.training
 
 
 def test_score_threshold_and_device() -> None:
-    assert len(predict(ColourModel(), picture(8, 8), score_threshold=0.9)["detection"].boxes) == 0
-    assert len(predict(ColourModel(), picture(8, 8), device="cpu")["detection"].boxes) == 1
+    assert count_boxes(predict(ColourModel(), picture(8, 8), score_threshold=0.9)) == 0
+    assert count_boxes(predict(ColourModel(), picture(8, 8), device="cpu")) == 1
     with pytest.raises(ValueError, match=r"score_threshold must lie in 0\.\.1, got 30"):
         predict(ColourModel(), picture(8, 8), score_threshold=30)
 
 
 def test_arrays_with_any_memory_layout() -> None:
     image = picture(9, 12)
-    expected = predict(ColourModel(), image)["semseg"].class_ids
-    turned = predict(ColourModel(), image[:, ::-1])["semseg"].class_ids
+    expected = class_ids(predict(ColourModel(), image))
+    turned = class_ids(predict(ColourModel(), image[:, ::-1]))
     assert np.array_equal(turned, expected[:, ::-1])
     frozen = image.copy()
     frozen.flags.writeable = False
-    assert np.array_equal(predict(ColourModel(), frozen)["semseg"].class_ids, expected)
+    assert np.array_equal(class_ids(predict(ColourModel(), frozen)), expected)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +157,7 @@ def test_wrong_arrays(image: object, message: str) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (37, 53)])
 def test_odd_sizes(shape: tuple[int, int], tmp_path: Path) -> None:
     result = predict(ColourModel(), picture(*shape), size=16)
-    assert result["semseg"].class_ids.shape == shape
+    assert class_ids(result).shape == shape
     assert result.panel().dtype == np.uint8
     result.save(tmp_path, "x")
     assert cv2.imread(str(tmp_path / "x_depth.png"), cv2.IMREAD_UNCHANGED).shape == shape
@@ -173,10 +186,8 @@ def test_saved_files(tmp_path: Path) -> None:
     ]
     with Image.open(out / "s_semseg.png") as indexed:
         assert indexed.mode == "P"
-        assert np.array_equal(np.array(indexed), result["semseg"].class_ids)
-        assert np.array_equal(
-            np.array(indexed.convert("RGB")), palette(3)[result["semseg"].class_ids]
-        )
+        assert np.array_equal(np.array(indexed), class_ids(result))
+        assert np.array_equal(np.array(indexed.convert("RGB")), palette(3)[class_ids(result)])
     millimetres = cv2.imread(str(out / "s_depth.png"), cv2.IMREAD_UNCHANGED)
     assert millimetres.dtype == np.uint16
     assert millimetres[3].tolist() == [1000 + 10 * x for x in range(30)]

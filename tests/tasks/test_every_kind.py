@@ -358,7 +358,7 @@ def test_unknown_keys_of_a_user_s_kind_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64])
 def test_values_that_float32_cannot_hold_need_a_codec(dtype: Any) -> None:
-    kind = type("Wide", (Albedo,), {"dtype": dtype})
+    kind: Any = type("Wide", (Albedo,), {"dtype": dtype})
     KINDS.register("wide")(kind)
     try:
         with pytest.raises(ValueError, match=rf"^wide: float32 cannot hold {np.dtype(dtype)}, "):
@@ -369,7 +369,7 @@ def test_values_that_float32_cannot_hold_need_a_codec(dtype: Any) -> None:
 
 def test_several_channels_of_a_user_s_kind(tmp_path: Path) -> None:
     """Two numbers per pixel lie in the file as planes."""
-    kind = type("Flow", (Albedo,), {"channels": (2,)})
+    kind: Any = type("Flow", (Albedo,), {"channels": (2,)})
     KINDS.register("flow")(kind)
     try:
         spec = TaskSpec("flow", kind())

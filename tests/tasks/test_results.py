@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -98,7 +99,7 @@ def test_a_perfect_prediction_is_drawn_as_the_truth() -> None:
 
 
 def test_results_follow_the_size_of_the_image() -> None:
-    half = {task: result.scaled(0.5) for task, result in results().items()}
+    half: dict[str, Any] = {task: result.scaled(0.5) for task, result in results().items()}
     assert half["semseg"].class_ids.shape == half["depth"].metres.shape == (3, 4)
     assert half["normals"].vectors.shape == (3, 4, 3)
     np.testing.assert_allclose(np.linalg.norm(half["normals"].vectors, axis=-1), 1, rtol=1e-6)

@@ -20,7 +20,7 @@ from visionmtl.zoo.download import download, is_safe
 GOOD = bytes(range(256)) * 1000
 EXPECTED = FileEntry(sha256(GOOD).hexdigest(), len(GOOD))
 Handler = http.server.BaseHTTPRequestHandler
-Answer = Callable[[Handler], None]
+Answer = Callable[[Handler], object]
 
 
 class Server:

@@ -232,7 +232,7 @@ def test_load_checkpoint_prefers_ema(tmp_path: Path) -> None:
 
 def test_bad_checkpoints(tmp_path: Path) -> None:
     model, path = Fake(3), tmp_path / "last.pt"
-    bad = (
+    bad: tuple[dict[str, Any], ...] = (
         {"model": None},
         {"model": 3},
         {"model": [1]},

@@ -5,6 +5,7 @@ photographs.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,11 +50,12 @@ def test_photographs_are_predicted_at_their_own_size(name: str) -> None:
     result = predict(load_model(NAME), ASSETS / "photos" / name)
     height, width = result.image.shape[:2]
     assert list(result) == ["semseg", "depth", "normals", "detection"]
-    assert result["semseg"].class_ids.shape == (height, width)
-    assert result["depth"].metres.shape == (height, width)
-    assert 0 < result["depth"].metres.min() <= result["depth"].metres.max() <= 10
-    assert np.allclose(np.linalg.norm(result["normals"].vectors, axis=-1), 1, atol=1e-4)
-    boxes = result["detection"].boxes
+    parts: dict[str, Any] = dict(result)
+    assert parts["semseg"].class_ids.shape == (height, width)
+    assert parts["depth"].metres.shape == (height, width)
+    assert 0 < parts["depth"].metres.min() <= parts["depth"].metres.max() <= 10
+    assert np.allclose(np.linalg.norm(parts["normals"].vectors, axis=-1), 1, atol=1e-4)
+    boxes = parts["detection"].boxes
     assert (boxes >= 0).all()
     assert (boxes[:, 0::2] <= width).all()
     assert (boxes[:, 1::2] <= height).all()

@@ -51,7 +51,7 @@ def test_splits_and_ids(root: Path) -> None:
         "aachen/aachen_000001_000019",
         "zurich/zurich_000000_000019",
     ]
-    assert [sample.sample_id for sample in val] == [
+    assert [sample.sample_id for sample in val] == [  # type: ignore[attr-defined]
         "frankfurt/frankfurt_000000_000294",
         "lindau/lindau_000000_000019",
     ]

@@ -32,8 +32,8 @@ def dense(sample: Sample, task: str) -> DenseTarget:
 
 def test_splits_and_ids(root: Path) -> None:
     (root / "train" / "image" / "._0.npy").touch()  # left by macOS
-    assert [sample.sample_id for sample in CityscapesMTAN(root, "train")] == ["0", "2", "10"]
-    assert [sample.sample_id for sample in CityscapesMTAN(root, "val")] == ["0", "1"]
+    assert [sample.sample_id for sample in CityscapesMTAN(root, "train")] == ["0", "2", "10"]  # type: ignore[attr-defined]
+    assert [sample.sample_id for sample in CityscapesMTAN(root, "val")] == ["0", "1"]  # type: ignore[attr-defined]
     (root / "train" / "image" / "mean.npy").touch()
     with pytest.raises(
         ValueError, match=r"train/image/mean\.npy: expected files 0\.npy, 1\.npy, \.\.\.$"
@@ -105,7 +105,7 @@ def test_tasks_without_a_folder(root: Path) -> None:
 def test_a_missing_label_file_means_not_annotated(root: Path) -> None:
     (root / "train" / "label_7" / "2.npy").unlink()
     data = CityscapesMTAN(root, "train")
-    assert [set(sample.targets) for sample in data] == [
+    assert [set(sample.targets) for sample in data] == [  # type: ignore[attr-defined]
         {"semseg", "disparity"},
         {"disparity"},
         {"semseg", "disparity"},

@@ -49,7 +49,7 @@ def edit(
 
 def test_splits_and_ids(root: Path) -> None:
     (root / "train2017" / "._000000000009.jpg").touch()  # left by macOS
-    assert [sample.sample_id for sample in Coco(root, "train")] == ["000000000009", "000000000025"]
+    assert [sample.sample_id for sample in Coco(root, "train")] == ["000000000009", "000000000025"]  # type: ignore[attr-defined]
     val = Coco(root, "val")
     assert [val.sample_id(i) for i in range(len(val))] == [
         "000000000139",
@@ -88,7 +88,7 @@ def test_listed_without_annotations_is_empty_and_not_listed_is_not_annotated(roo
         root, "instances", lambda values: values.update(images=values["images"][1:], annotations=[])
     )
     edit(root, "panoptic", lambda values: values["annotations"].pop())
-    first, second = Coco(root, "train")
+    first, second = Coco(root, "train")  # type: ignore[misc]
     assert set(first.targets) == {"semseg"}
     assert set(second.targets) == {"detection"}
     assert boxes(second).boxes.shape == (0, 4)
@@ -96,7 +96,7 @@ def test_listed_without_annotations_is_empty_and_not_listed_is_not_annotated(roo
 
 def test_a_missing_label_image_means_not_annotated(root: Path) -> None:
     (root / "annotations" / "panoptic_train2017" / "000000000009.png").unlink()
-    assert [set(sample.targets) for sample in Coco(root, "train")] == [
+    assert [set(sample.targets) for sample in Coco(root, "train")] == [  # type: ignore[attr-defined]
         {"detection"},
         {"semseg", "detection"},
     ]
@@ -240,8 +240,8 @@ def test_the_order_of_the_file_does_not_matter(root: Path) -> None:
         values["annotations"][0]["segments_info"] = values["annotations"][0]["segments_info"][::-1]
         values["categories"].reverse()
 
-    before = [semseg(sample) for sample in Coco(root, "train")]
+    before = [semseg(sample) for sample in Coco(root, "train")]  # type: ignore[attr-defined]
     edit(root, "panoptic", shuffle)
-    for old, sample in zip(before, Coco(root, "train"), strict=True):
+    for old, sample in zip(before, Coco(root, "train"), strict=True):  # type: ignore[call-overload]
         np.testing.assert_array_equal(old.value, semseg(sample).value)
         np.testing.assert_array_equal(old.valid, semseg(sample).valid)

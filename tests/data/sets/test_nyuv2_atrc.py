@@ -185,7 +185,7 @@ def test_option(root: Path) -> None:
     )  # a wall is one in either frame
     message = r"^NYUv2ATRC: normals_frame: unknown value 'opengl'"
     with pytest.raises(ValueError, match=message):
-        NYUv2ATRC(root, "train", normals_frame="opengl")  # type: ignore[arg-type]
+        NYUv2ATRC(root, "train", normals_frame="opengl")
 
 
 def test_other_packings_are_refused(

@@ -4,6 +4,7 @@ import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_each_process_opens_the_file(root: Path) -> None:
     copy = pickle.loads(pickle.dumps(dataset))
     np.testing.assert_array_equal(copy[0].image, first.image)
     context = "fork" if sys.platform == "linux" else None
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         torch.utils.data.Subset(dataset, range(8)),
         2,
         num_workers=2,
@@ -196,10 +197,10 @@ def test_options(root: Path) -> None:
         with pytest.raises(
             ValueError, match=r"^NYUv2Official: num_classes: must be 13 or 40, got "
         ):
-            NYUv2Official(root, "train", num_classes=wrong)  # type: ignore[arg-type]
+            NYUv2Official(root, "train", num_classes=wrong)
     message = r"^NYUv2Official: depth: unknown value 'inpainted'; known: filled, raw$"
     with pytest.raises(ValueError, match=message):
-        NYUv2Official(root, "train", depth="inpainted")  # type: ignore[arg-type]
+        NYUv2Official(root, "train", depth="inpainted")
 
 
 def test_other_packings_are_refused(

@@ -314,10 +314,10 @@ def test_split_lists(root: Path) -> None:
 def test_options_with_bad_values(root: Path) -> None:
     message = r"^PascalContext: normals_frame: unknown value 'up'"
     with pytest.raises(ValueError, match=message):
-        PascalContext(root, "train", normals_frame="up")  # type: ignore[arg-type]
+        PascalContext(root, "train", normals_frame="up")
     message = r"^PascalContext: difficult: must be true or false, got 1$"
     with pytest.raises(ValueError, match=message):
-        PascalContext(root, "train", difficult=1)  # type: ignore[arg-type]
+        PascalContext(root, "train", difficult=1)
 
 
 def test_folders_of_other_packings_are_told_apart(root: Path, tmp_path: Path) -> None:

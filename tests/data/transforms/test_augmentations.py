@@ -28,7 +28,7 @@ def test_an_augmentation_is_its_options_with_their_defaults() -> None:
     given = {"type": "random_scale_crop", "size": [8, 9], "scale": [1, 2]}
     built = build_augmentation(given)
     assert built == RandomScaleCrop(size=(8, 9), scale=(1.0, 2.0))
-    assert built == RandomScaleCrop(size=[8, 9], scale=[1, 2])  # type: ignore[arg-type]
+    assert built == RandomScaleCrop(size=[8, 9], scale=[1, 2])
     assert pickle.loads(pickle.dumps(built)) == built
 
 

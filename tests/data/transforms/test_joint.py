@@ -84,7 +84,7 @@ def steady(sample: Sample) -> np.ndarray:
 
 SOURCE = render(CAMERA, np.eye(3))
 FLIP, TURN = {"type": "horizontal_flip", "p": 1.0}, {"type": "rotate", "limit": 20, "p": 1.0}
-RECIPES = {
+RECIPES: dict[str, list[dict[str, Any]]] = {
     "resize_down": [{"type": "resize", "size": [96, 128]}],
     "resize_half": [{"type": "resize", "size": [120, 160]}],
     "resize_up": [{"type": "resize", "size": [360, 480]}],
@@ -173,7 +173,7 @@ def test_boxes_follow_the_ball(name: str, zoom: Any) -> None:
     assert transform.dropped_boxes == 6 - found
 
 
-PHOTOMETRIC = [
+PHOTOMETRIC: list[dict[str, Any]] = [
     {"type": "color_jitter", "p": 1.0},
     {"type": "gaussian_blur", "p": 1.0},
     {"type": "gaussian_noise", "p": 1.0},
@@ -181,7 +181,7 @@ PHOTOMETRIC = [
     {"type": "to_gray", "p": 1.0},
     {"type": "jpeg", "quality": [20, 30], "p": 1.0},
 ]
-TYPICAL = [
+TYPICAL: list[dict[str, Any]] = [
     {"type": "random_scale_crop", "size": [192, 256], "scale": [0.8, 1.6]},
     {"type": "horizontal_flip"},
     {"type": "color_jitter"},
@@ -561,7 +561,7 @@ def test_bad_boxes_never_raise_and_are_counted() -> None:
 
 def test_bad_samples_are_refused_with_their_name() -> None:
     with pytest.raises(ValueError, match="unknown zoom 'lens'; known: focal, fixed_intrinsics"):
-        JointTransform(TASKS, [], "lens")  # type: ignore[arg-type]
+        JointTransform(TASKS, [], "lens")
     stretch = JointTransform(TASKS, RECIPES["stretch"], "fixed_intrinsics")
     with pytest.raises(
         ValueError, match=r"sample 'scene': .*240x320 to 180x320 stretches .* 'fixed_intrinsics'"

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import FeaturePyramidNetwork
 
-from visionmtl.models.decoders import DECODERS, FPN
+from visionmtl.models.decoders import DECODERS, FPN, Decoder
 
 CHANNELS = [8, 12, 16, 24]
 
@@ -22,11 +22,15 @@ def pyramid(
     ]
 
 
+def make(name: str, width: int) -> Decoder:
+    return DECODERS[name](CHANNELS, channels=width)  # type: ignore[misc]
+
+
 @pytest.mark.parametrize("width", [16, 40])
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (160, 32)])
 @pytest.mark.parametrize("name", list(DECODERS))
 def test_one_width_at_every_stride(name: str, size: tuple[int, int], width: int) -> None:
-    decoder = DECODERS[name](CHANNELS, channels=width).eval()
+    decoder = make(name, width).eval()
     assert decoder.channels == width
     assert decoder.strides == [4, 8, 16, 32]
     shapes = [tuple(p.shape) for p in decoder(pyramid(size, CHANNELS))]
@@ -37,12 +41,12 @@ def test_one_width_at_every_stride(name: str, size: tuple[int, int], width: int)
 def test_sizes_that_do_not_halve(name: str) -> None:
     sizes = [(25, 19), (13, 10), (7, 5), (4, 3)]
     maps = [torch.randn(1, c, *size) for c, size in zip(CHANNELS, sizes, strict=True)]
-    assert [tuple(p.shape[-2:]) for p in DECODERS[name](CHANNELS, channels=8).eval()(maps)] == sizes
+    assert [tuple(p.shape[-2:]) for p in make(name, 8).eval()(maps)] == sizes
 
 
 @pytest.mark.parametrize("name", list(DECODERS))
 def test_published_parameters_are_those_that_autograd_reaches(name: str) -> None:
-    decoder = DECODERS[name](CHANNELS, channels=8)
+    decoder = make(name, 8)
     out = decoder(pyramid((64, 64), CHANNELS))
     for levels in ([0, 1, 2, 3], [1, 2, 3], [3]):
         loss = sum((out[level].square().sum() for level in levels), torch.zeros(()))
@@ -76,7 +80,7 @@ def test_information_flows_from_coarse_to_fine_only() -> None:
 @pytest.mark.parametrize("levels", [[0, 1, 2, 3], [1, 2, 3], [2], [3]])
 @pytest.mark.parametrize("name", list(DECODERS))
 def test_published_inputs_are_those_that_autograd_reaches(name: str, levels: list[int]) -> None:
-    decoder = DECODERS[name](CHANNELS, channels=8)
+    decoder = make(name, 8)
     maps = pyramid((64, 64), CHANNELS, requires_grad=True)
     out = decoder(maps)
     loss = sum((out[level].square().sum() for level in levels), torch.zeros(()))

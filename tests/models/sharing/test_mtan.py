@@ -16,7 +16,7 @@ from visionmtl.models.decoders import FPN, BiFPN, Decoder
 from visionmtl.models.sharing.mtan import MTAN
 from visionmtl.types import Pyramid
 
-LEVELS = {"semseg": (0, 1, 2, 3), "depth": (0, 1, 2, 3)}
+LEVELS: dict[str, tuple[int, ...]] = {"semseg": (0, 1, 2, 3), "depth": (0, 1, 2, 3)}
 
 
 class Finest(Decoder):

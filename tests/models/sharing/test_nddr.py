@@ -24,7 +24,7 @@ def test_unit_is_a_convolution_of_all_features_and_batch_norm() -> None:
     maps = {task: torch.randn(2, 4, 3, 5, dtype=torch.float64) for task in "abc"}
     together = np.concatenate([m.numpy() for m in maps.values()], axis=1)
     for task, found in unit(maps, "abc").items():
-        conv, norm = unit.reduce[task]
+        conv, norm = unit.reduce[task]  # type: ignore[misc]
         x = np.einsum("oc,bchw->bohw", conv.weight.detach().numpy()[:, :, 0, 0], together)
         mean, variance = x.mean((0, 2, 3), keepdims=True), x.var((0, 2, 3), keepdims=True)
         scale, shift = (p.detach().numpy()[None, :, None, None] for p in (norm.weight, norm.bias))
