@@ -9,7 +9,8 @@ from torch import Tensor
 
 from benchmarks.common import DenseWorkload, Work
 from visionmtl.balancing import PCGrad
-from visionmtl.balancing.backward import Balance, Scope, cut
+from visionmtl.balancing.backward import Balance, Scope
+from visionmtl.balancing.partition import cut
 
 
 def equal(workload: DenseWorkload) -> None:
