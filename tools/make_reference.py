@@ -41,6 +41,7 @@ from visionmtl.losses import LOSSES
 from visionmtl.models.decoders import DECODERS
 from visionmtl.models.heads import HEADS
 from visionmtl.models.sharing import SHARING
+from visionmtl.types import KINDS
 from visionmtl.weighting import WEIGHTINGS
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
@@ -214,7 +215,14 @@ def _options(cls: type) -> list[str]:
 
 def _prefix_of(cls: type) -> str:
     """The kinds of task that a head or loss is for; the title of a data set."""
-    named = [*getattr(cls, "kinds", ()), *filter(None, [getattr(cls, "title", None)])]
+    named = list(getattr(cls, "kinds", ()))
+    for name, kind in KINDS.items():
+        is_default = cls in (HEADS.get(kind.head), LOSSES.get(kind.loss))
+        if is_default and name not in named:
+            named.append(name)
+    title = getattr(cls, "title", None)
+    if title:
+        named.append(title)
     return f"{', '.join(named)}: " if named else ""
 
 

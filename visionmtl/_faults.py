@@ -143,6 +143,12 @@ def unknown_name(name: Any, known: Iterable[str]) -> str:
     return f"unknown value {shown(name)}; known: {', '.join(names)}{closest(name, names)}"
 
 
+def unknown_key(name: str, known: Iterable[str]) -> str:
+    """What is said of a key that is none of the known ones."""
+    names = list(known)
+    return f"{UNKNOWN_KEY}; known: {', '.join(names)}{closest(name, names)}"
+
+
 def fault_at(place: Place, problem: str, value: Any) -> ValidationError:
     """A fault that a validator found below the value that it checks."""
     error = PydanticCustomError(_FOUND, "{error}", {"error": problem})

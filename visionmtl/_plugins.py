@@ -42,7 +42,7 @@ def _load_file(path: Path) -> None:
     loaded = sys.modules.get(name)
     if loaded is not None and _file_of(loaded) == path:
         return
-    if loaded is not None or find_spec(name) is not None:
+    if loaded is not None or _other_module(name, path):
         raise ValueError(f"{what}: there is a module {name!r} already; give the file another name")
     spec = spec_from_file_location(name, path)
     assert spec is not None
@@ -63,6 +63,16 @@ def _run(what: str, load: Callable[[], Any]) -> None:
     except Exception as error:  # other people's code may raise anything
         lines = str(error).splitlines() or [""]
         raise ValueError(f"{what}: cannot be loaded: {type(error).__name__}: {lines[0]}") from error
+
+
+def _other_module(name: str, path: Path) -> bool:
+    """Whether an import of ``name`` gives another file; that of an earlier plug-in's folder may be
+    this one.
+    """
+    found = find_spec(name)
+    if found is None:
+        return False
+    return found.origin is None or Path(found.origin).resolve() != path
 
 
 def _file_of(module: Any) -> Path | None:

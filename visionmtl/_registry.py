@@ -55,9 +55,18 @@ class Registry(Mapping[str, type[T]]):
         hint = closest(name, self)
         raise ValueError(f"unknown {self.what} {name!r}; known: {', '.join(self)}{hint}")
 
-    def names_for(self, kind: str) -> list[str]:
-        """The names of the classes that serve a kind of task, those with it in ``kinds``."""
-        return [name for name, cls in self._classes.items() if kind in getattr(cls, "kinds", ())]
+    def names_for(self, kind: str, default: str = "") -> list[str]:
+        """The names of the classes that serve a kind of task.
+
+        Args:
+            kind: name of the kind; the classes have it in ``kinds``.
+            default: name of the class that the kind itself asks for, which need not.
+        """
+        found = []
+        for name, cls in self._classes.items():
+            if name == default or kind in getattr(cls, "kinds", ()):
+                found.append(name)
+        return found
 
     def name_of(self, cls: type) -> str:
         """The name of a class."""

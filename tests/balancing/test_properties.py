@@ -7,13 +7,14 @@ from torch import Tensor
 from visionmtl.balancing import BALANCERS
 from visionmtl.balancing.base import GradientBalancer
 
+EVERY = [name for name in BALANCERS if name != "torchjd"]
 METHODS = ["sum", "pcgrad", "gradvac", "mgda", "cagrad", "imtl_g"]
 DETERMINISTIC = ["sum", "mgda", "cagrad", "imtl_g"]
 
 
 def test_names() -> None:
     others = ["nash_mtl", "aligned_mtl", "fairgrad", "upgrad", "torchjd"]
-    assert sorted(BALANCERS) == sorted([*METHODS, *others])
+    assert set(BALANCERS) >= {*METHODS, *others}
     assert all(issubclass(balancer, GradientBalancer) for balancer in BALANCERS.values())
 
 
@@ -23,7 +24,7 @@ def test_the_base_class_is_a_contract_only() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EVERY)
 def test_degenerate_gramians_give_finite_weights(
     name: str, dtype: torch.dtype, degenerate: Tensor
 ) -> None:

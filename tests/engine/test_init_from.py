@@ -110,7 +110,7 @@ def test_refusals(
         (
             TaskSpec.semseg(["b", "a"]),
             SEMSEG,
-            r"semseg: .* has the classes \('b', 'a'\), this model \('a', 'b'\)$",
+            r"semseg: .* has the classes \['b', 'a'\], this model \['a', 'b'\]$",
         ),
         (
             TaskSpec.depth(max_depth=80),

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from visionmtl import load_model
 from visionmtl._errors import RunError
+from visionmtl._yaml import ConfigError
 from visionmtl.cli.main import main
 from visionmtl.config.load import dump_config, load_config
 from visionmtl.config.schema import Config
@@ -243,9 +244,10 @@ def test_resume_from_a_path(
 def test_a_config_that_fits_no_model_leaves_no_folder(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    refused(
-        "optimizer.name: unknown", make_config(f"output_dir={tmp_path}", "optimizer.name=adamww")
-    )
+    with pytest.raises(ConfigError, match=r"^override optimizer\.name: unknown optimiser 'adamww'"):
+        make_config(f"output_dir={tmp_path}", "optimizer.name=adamww")
+    config = make_config(f"output_dir={tmp_path}", "weighting={type: famo, min_losses: [1]}")
+    refused("min_losses must be one number for each of 2 tasks", config)
     assert os.listdir(tmp_path) == []
 
 

@@ -437,7 +437,7 @@ def test_a_bad_loss_after_the_step_does_not_reach_the_weighting(
     ):
         trainer.fit()
     assert all(torch.isfinite(p).all() for p in trainer.parameters)
-    assert trainer.parts.weighting.state_dict()["logits"].tolist() == [0.0, 0.0]
+    assert [logit.item() for logit in trainer.parts.weighting.logits] == [0.0, 0.0]
     assert not (tmp_path / "checkpoints").exists()
 
 

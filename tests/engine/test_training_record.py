@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from visionmtl.config.data import RoomsSource, sources
+from visionmtl.config.data import sources
 from visionmtl.engine.training_record import training_record
 
 
@@ -25,7 +25,7 @@ def test_what_was_trained_not_what_was_planned(
     assert (record.epochs, record.best_epoch, record.seed) == (3, 2, 4)
     assert record.training_minutes == 1.5
     assert record.metrics == {"depth": {"rmse": None}}
-    roots = [part.root for part in sources(config.data) if not isinstance(part, RoomsSource)]
+    roots = [part.root for part in sources(config.data) if part.type != "rooms"]
     assert record.source == f"`{roots[0]}` and `{roots[1]}`"
     assert record.split == "val, train[80%:]"
     assert record.data == "mixture"

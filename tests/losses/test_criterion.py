@@ -76,9 +76,9 @@ def test_a_loss_is_built_from_the_task() -> None:
 @pytest.mark.parametrize(
     ("type_", "options", "message"),
     [
-        ("l2", {}, r"^task 'far': unknown depth loss 'l2'; known: l1, berhu, silog$"),
+        ("l2", {}, r"^task 'far': unknown depth loss 'l2'; known: l1, berhu, silog"),
         ("cosine", {}, r"^task 'far': unknown depth loss 'cosine'; known: "),
-        (None, {"weight": 1}, r"^task 'far': loss 'l1': weight: unknown option$"),
+        (None, {"weight": 1}, r"^task 'far': loss 'l1': weight: unknown option; known: none$"),
         ("berhu", {"threshold": 2}, r"^task 'far': loss 'berhu': threshold: must be <= 1, got 2$"),
     ],
 )

@@ -10,6 +10,7 @@ import torch
 import visionmtl.models
 from visionmtl import load_model
 from visionmtl.models.backbone.pretrained import weights_options
+from visionmtl.models.decoders import DECODERS
 from visionmtl.models.factory import CONFIG_KEYS, create_model, create_model_from_config
 from visionmtl.models.sharing import SHARING
 from visionmtl.tasks import TaskSpec
@@ -23,9 +24,9 @@ DEPTH = TaskSpec.depth()
     [
         (
             {"sharing": "soft"},
-            r"^unknown sharing scheme 'soft'; known: cross_stitch, hard, independent, mtan, nddr$",
+            rf"^unknown sharing scheme 'soft'; known: {', '.join(SHARING)}$",
         ),
-        ({"decoder": "unet"}, r"^unknown decoder 'unet'; known: bifpn, fpn$"),
+        ({"decoder": "x"}, rf"^unknown decoder 'x'; known: {', '.join(DECODERS)}$"),
         ({"backbone": "resnet19"}, r"^backbone 'resnet19' is not a timm model"),
         (
             {"heads": {"edge": {}}},
@@ -33,11 +34,11 @@ DEPTH = TaskSpec.depth()
         ),
         (
             {"heads": {"depth": {"chanels": 8}}},
-            r"^model\.heads\.depth\.chanels: unknown option$",
+            r"^model\.heads\.depth\.chanels: unknown option; known: channels; .* 'channels'\?$",
         ),
         (
             {"heads": {"depth": {"strides": [1]}}},
-            r"^model\.heads\.depth\.strides: unknown option$",
+            r"^model\.heads\.depth\.strides: unknown option; known: channels$",
         ),
         (
             {"heads": {"depth": {"channels": 0}}},
@@ -111,8 +112,8 @@ def test_config_round_trip(sharing: str, decoder: str, specs: list[TaskSpec]) ->
 @pytest.mark.parametrize(
     ("sharing", "options", "message"),
     [
-        ("hard", {"alpha": 0.9}, r"^model.sharing.alpha: unknown option$"),
-        ("nddr", {"beta": 0.9}, r"^model.sharing.beta: unknown option$"),
+        ("hard", {"alpha": 0.9}, r"^model.sharing.alpha: unknown option; known: none$"),
+        ("nddr", {"beta": 0.9}, r"^model.sharing.beta: unknown option; known: alpha, lr_scale$"),
         ("nddr", {"alpha": "0.9"}, r"^model.sharing.alpha: must be a number, got '0.9'$"),
         ("cross_stitch", {"alpha": True}, r"^model.sharing.alpha: must be a number, got true$"),
         ("cross_stitch", {"alpha": 2}, r"^model.sharing.alpha: must be <= 1, got 2$"),
@@ -156,7 +157,7 @@ def test_rebuilding_leaves_the_config_alone() -> None:
         ({"weights": "x", 1: 2}, r"^model config: unknown keys \['1', 'weights'\]"),
         (
             {"tasks": [{"name": "depth", "kind": "depth", "max_depth": 5.0, "unit": "mm"}]},
-            r"^task 'depth': unit: unknown option$",
+            r"^task 'depth': unit: unknown option; known: max_depth$",
         ),
         ({"decoder": "unet"}, r"^unknown decoder 'unet'"),
     ],

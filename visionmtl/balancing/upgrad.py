@@ -20,7 +20,7 @@ class UPGrad(GradientBalancer):
     The cone is {d : <g_t, d> >= 0 for all t}. Quinton & Rey 2024, https://arxiv.org/abs/2406.16232,
     Proposition 1: the projection of g_i is
     ``sum_t v_t g_t`` with the v that minimises ``v'Gv`` over ``v >= e_i``. No task gets worse to
-    first order; without conflict all weights are 1 / T. There is no state.
+    first order, but for the price below; without conflict all weights are 1 / T. There is no state.
 
     G is divided by its trace and ``reg_eps`` is added to its diagonal, as in the authors' TorchJD,
     which makes the weights unique and bounded. The price: gradients whose squared norm is below

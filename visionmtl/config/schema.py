@@ -161,7 +161,9 @@ class OptimizerConfig(Section):
         default="adamw", description="an optimiser of timm"
     )
     lr: float = Field(default=1e-3, gt=0, le=1000, description="peak learning rate")
-    weight_decay: Decay = Field(default=0.05, description="not applied to norms, biases and scales")
+    weight_decay: Decay = Field(
+        default=0.05, description="not applied to parameters of one axis: norms, biases, scales"
+    )
     task_weight_decay: dict[str, Decay] = Field(
         default={},
         description="task -> weight decay, instead, of the parameters that only this task has",

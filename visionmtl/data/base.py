@@ -16,7 +16,8 @@ Everything else that it takes is an option: keyword-only, with a type, a range a
         def __init__(self, root, split, tasks=None, *, scale: Positive = 1.0) -> None: ...
 
 A class that can be told from its files also has ``matches(root)``, ``title`` and ``splits``. One
-whose images are files of their own has ``image_file(index)``.
+whose images are files of their own has ``image_file(index)``. One without a ``root`` may have
+``source``: what model cards call it.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, Union
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from visionmtl._faults import fault_at, unknown_key
 from visionmtl._files import validated
 from visionmtl._options import options_model
 from visionmtl._yaml import dump_yaml, load_yaml
@@ -35,6 +36,16 @@ class StoredTask:
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, values: Any) -> Any:
+        """An unknown key is named before one that is missing: it is often its misspelling."""
+        if isinstance(values, dict):
+            for key in values:
+                if key not in cls.model_fields:
+                    raise fault_at((key,), unknown_key(key, cls.model_fields), values[key])
+        return values
 
 
 class _Entry(_Strict):

@@ -44,7 +44,8 @@ class FolderDataset:
         split: a folder of ``root`` with a folder ``rgb`` in it.
         tasks: names of the wanted tasks, in the wanted order; all in the order of ``dataset.yaml``
             by default.
-        allow_outside_root: follow symbolic links that lead out of ``root``.
+        allow_outside_root: follow symbolic links that lead out of ``root``; no option of a config,
+            which may come from others.
         derive_normals: add the task ``normals``.
 
     Attributes:
@@ -77,8 +78,8 @@ class FolderDataset:
         root: Path | str,
         split: str,
         tasks: Sequence[str] | None = None,
-        *,
         allow_outside_root: bool = False,
+        *,
         derive_normals: bool = False,
     ) -> None:
         self.root = Path(root)

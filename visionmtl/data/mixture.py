@@ -31,8 +31,8 @@ class MixtureDataset:
         tasks: names of the wanted tasks, in the wanted order; all in the order of the sets by
             default.
         temperature: T >= 1 in the share n^(1/T) / sum n^(1/T) of a set of n samples in an epoch: 1
-            draws by size, infinity evenly, as in Aharoni et al. 2019,
-            https://arxiv.org/abs/1907.05019, section 5.2.
+            draws by size, infinity evenly, as in Arivazhagan et al. 2019,
+            https://arxiv.org/abs/1907.05019.
 
     Attributes:
         tasks: the united tasks.

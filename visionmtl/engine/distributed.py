@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 T = TypeVar("T")
+_SYNC_BUFFERS = "broadcast_buffers"
+if "forward_sync_buffers" in inspect.signature(nn.parallel.DistributedDataParallel).parameters:
+    _SYNC_BUFFERS = "forward_sync_buffers"  # in torch 2.15, where the other name warns
 
 
 class World:
@@ -103,8 +107,9 @@ class World:
             return model
         # Batch norm has its own running statistics in each process; those of the main one are
         # evaluated and saved.
+        own_buffers: dict[str, Any] = {_SYNC_BUFFERS: False}
         return nn.parallel.DistributedDataParallel(
-            model, broadcast_buffers=False, find_unused_parameters=find_unused
+            model, find_unused_parameters=find_unused, **own_buffers
         )
 
 

@@ -28,8 +28,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups by place (backbone, units between trunks, or new layers) and weight decay.
 
-    Norms, biases and scales have no decay. Learnable loss weights form a group of their own,
-    without decay, which would pull them to a fixed balance.
+    Parameters of one axis (norms, biases, scales) have no decay. Learnable loss weights form a
+    group of their own, without decay, which would pull them to a fixed balance.
 
     Args:
         model: the network.

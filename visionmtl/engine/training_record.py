@@ -8,6 +8,7 @@ from typing import Any
 from visionmtl import __version__
 from visionmtl.config.data import sources
 from visionmtl.config.schema import Config
+from visionmtl.data.base import DATASETS
 from visionmtl.engine.environment import command, hardware
 from visionmtl.engine.logging import json_safe
 from visionmtl.engine.trainer import Trainer
@@ -28,9 +29,12 @@ def training_record(trainer: Trainer, config: Config, best: Mapping[str, Any]) -
     names = []
     splits = []
     for source in sources(config.data):
-        where = source.root or source.type
+        made_by = getattr(DATASETS.find(source.type), "source", f"`{source.type}`")
+        where = made_by
+        if source.root:
+            where = f"`{source.root}`"
         split = source.val if isinstance(source.val, str) else "val"
-        names.append(f"`{where}`")
+        names.append(where)
         splits.append(split)
     return TrainingRecord(
         metrics=json_safe(best["results"]),

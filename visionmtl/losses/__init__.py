@@ -18,6 +18,7 @@ from visionmtl.losses.depth import BerHuLoss, DepthL1Loss, SILogLoss
 from visionmtl.losses.detection import FCOSLoss
 from visionmtl.losses.mask import BalancedBCELoss, EdgeBCELoss
 from visionmtl.losses.normals import AngularNormalsLoss, CosineNormalsLoss
+from visionmtl.losses.reduction import masked_mean
 from visionmtl.losses.semseg import CrossEntropyLoss
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "SILogLoss",
     "TaskLoss",
     "build_loss",
+    "masked_mean",
 ]

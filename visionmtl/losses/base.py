@@ -20,7 +20,7 @@ class TaskLoss(nn.Module):
 
     Attributes:
         num_counts: n, how many counts the loss has.
-        kinds: names of the kinds of task that it is for.
+        kinds: names of the kinds of task that it is for, beside those whose default it is.
     """
 
     num_counts: ClassVar[int] = 1

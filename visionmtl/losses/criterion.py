@@ -118,7 +118,7 @@ def build_loss(spec: TaskSpec, /, type: str | None = None, **options: Any) -> Ta
         ValueError: an unknown type or option, or an option with a bad value.
     """
     kind = spec.kind.name
-    known = LOSSES.names_for(kind)
+    known = LOSSES.names_for(kind, spec.kind.loss)
     name = type
     if name is None:
         name = spec.kind.loss

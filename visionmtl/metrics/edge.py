@@ -73,7 +73,7 @@ class EdgeMetric(TaskMetric):
     def __init__(self, max_dist: float = 0.0075, num_thresholds: int = 19) -> None:
         super().__init__()
         if not 0 <= max_dist < 1:
-            must = "must be a share of the diagonal in [0, 1)"
+            must = "must be a fraction of the diagonal in [0, 1)"
             raise ValueError(f"edge: max_dist {must}, got {max_dist}")
         if num_thresholds < 1:
             raise ValueError(f"edge: num_thresholds must be at least 1, got {num_thresholds}")

@@ -19,7 +19,7 @@ class DeltaM:
 
     Attributes:
         headline: convention A, higher is better: the mean of ``per_task``.
-        all_metrics: convention B, lower is better: the mean over all metrics of all tasks.
+        all_metrics: convention B, lower is better: the mean over several metrics of each task.
         per_task: gain of each task's main metric, higher is better.
     """
 

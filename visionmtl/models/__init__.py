@@ -10,10 +10,21 @@
 """
 
 from visionmtl.models.backbone import create_backbone
-from visionmtl.models.decoders import DECODERS
+from visionmtl.models.decoders import DECODERS, Decoder
 from visionmtl.models.factory import create_model
-from visionmtl.models.heads import HEADS
+from visionmtl.models.heads import HEADS, DenseHead, Head
 from visionmtl.models.multitask import MultiTaskModel
-from visionmtl.models.sharing import SHARING
+from visionmtl.models.sharing import SHARING, Sharing
 
-__all__ = ["DECODERS", "HEADS", "SHARING", "MultiTaskModel", "create_backbone", "create_model"]
+__all__ = [
+    "DECODERS",
+    "HEADS",
+    "SHARING",
+    "Decoder",
+    "DenseHead",
+    "Head",
+    "MultiTaskModel",
+    "Sharing",
+    "create_backbone",
+    "create_model",
+]

@@ -144,7 +144,7 @@ def _choose_head(spec: TaskSpec, given: Options) -> tuple[str, dict[str, Any]]:
     options = dict(given)
     name = options.pop("type", spec.kind.head)
     kind = spec.kind.name
-    known = HEADS.names_for(kind)
+    known = HEADS.names_for(kind, spec.kind.head)
     if name not in known:
         problem = f"no {kind} head {name!r}; known: {', '.join(known)}"
         raise ValueError(f"model.heads.{spec.name}.type: {problem}")

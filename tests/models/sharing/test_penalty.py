@@ -185,7 +185,10 @@ def test_no_penalty_unless_asked_for(scheme: type[Sharing]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"penalty": "l1"}, "^IndependentSharing: penalty: must be 'l2_distance' or 'trace_norm'"),
+        (
+            {"penalty": "l1"},
+            "^IndependentSharing: penalty: unknown value 'l1'; known: l2_distance, trace_norm$",
+        ),
         ({"penalty_weight": -1.0}, "^IndependentSharing: penalty_weight: must be >= 0, got -1.0$"),
     ],
 )
@@ -198,5 +201,6 @@ def test_a_penalty_needs_two_tasks() -> None:
     message = r"^model.sharing.penalty: needs at least two tasks, the model has \['depth'\]$"
     with pytest.raises(ValueError, match=message):
         build(levels={"depth": ALL}, penalty="l2_distance")
-    with pytest.raises(ValueError, match=r"^CrossStitch: penalty: unknown option$"):
+    message = r"^CrossStitch: penalty: unknown option; known: alpha, lr_scale$"
+    with pytest.raises(ValueError, match=message):
         build(CrossStitch, penalty="l2_distance")

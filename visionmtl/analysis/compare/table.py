@@ -85,7 +85,7 @@ def sentences(comparison: Comparison) -> Iterator[str]:
     yield (
         f"delta_m in percent against the mean over seeds of the baseline ({names}), one value per "
         "seed of a group. Convention A: the main metric of each task, higher is better. "
-        "B: all metrics, lower is better."
+        "B: several metrics of each task, lower is better."
     )
     yield (
         "Noise is 2 standard errors, those of both sides together. With 2 or 3 seeds this is a low "

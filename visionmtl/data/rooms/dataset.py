@@ -75,6 +75,7 @@ class RoomsDataset:
     """
 
     split_types: ClassVar[dict[str, type]] = {"train": TrainSplit, "val": ValSplit}
+    source: ClassVar[str] = "the procedural rooms of visionmtl"  # in model cards, for a folder
 
     def __init__(
         self,

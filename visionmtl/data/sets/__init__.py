@@ -1,7 +1,7 @@
 """The standard data sets, by packing. Where to get them and what was checked: docs/datasets.md."""
 
 # The folder format is registered first: its dataset.yaml settles what a folder is.
-import visionmtl.data.folder  # noqa: F401
+import visionmtl.data.folder
 from visionmtl.data.sets.base import PackedDataset
 from visionmtl.data.sets.cityscapes import Cityscapes
 from visionmtl.data.sets.cityscapes_mtan import CityscapesMTAN

@@ -19,7 +19,7 @@ class Head(nn.Module):
 
     Attributes:
         levels: which of p2..p5 (0 is p2) the head reads.
-        kinds: names of the kinds of task that it is for.
+        kinds: names of the kinds of task that it is for, beside those whose default it is.
     """
 
     levels: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
