@@ -20,9 +20,17 @@ from visionmtl.types import Batch, DenseTargets, Prediction
 Work = Callable[[], object]
 
 
-def arguments(description: str, rounds: int) -> argparse.Namespace:
-    """The command line: ``--device``, ``--rounds`` and ``--threads``, which is set here."""
+def arguments(description: str, rounds: int, **texts: str) -> argparse.Namespace:
+    """The command line: ``--device``, ``--rounds``, ``--threads`` (set here) and ``texts``.
+
+    Args:
+        description: of the program.
+        rounds: by default.
+        texts: names of further options, and what they are by default.
+    """
     parser = argparse.ArgumentParser(description=description)
+    for name, default in texts.items():
+        parser.add_argument(f"--{name}", default=default)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--rounds", type=int, default=rounds, help="measured rounds")
     parser.add_argument("--threads", type=int, default=2, help="of torch on the CPU")

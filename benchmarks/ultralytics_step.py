@@ -23,9 +23,6 @@ from visionmtl.losses import Criterion, build_loss
 from visionmtl.tasks import TaskSpec
 from visionmtl.types import Batch, BoxTargets
 
-BACKBONE = "tf_efficientnet_lite0"
-CHANNELS = 64
-YOLO = "yolov8n.yaml"
 BATCH = 8
 SIZE = 320
 CLASSES = 8
@@ -35,9 +32,11 @@ BOXES = 4
 class Ours:
     """An FPN with the FCOS head."""
 
-    def __init__(self, device: torch.device, images: Tensor, boxes: Tensor, labels: Tensor) -> None:
+    def __init__(
+        self, backbone: str, device: torch.device, images: Tensor, boxes: Tensor, labels: Tensor
+    ) -> None:
         spec = TaskSpec.detection([f"class {i}" for i in range(CLASSES)])
-        model = create_model(BACKBONE, [spec], decoder_options={"channels": CHANNELS})
+        model = create_model(backbone, [spec], decoder_options={"channels": 64})
         self.model = model.to(device)
         self.criterion = Criterion({spec.name: build_loss(spec)}).to(device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4, momentum=0.9)
@@ -60,12 +59,14 @@ class Ours:
 class Theirs:
     """A YOLO with the loss of its trainer."""
 
-    def __init__(self, device: torch.device, images: Tensor, boxes: Tensor, labels: Tensor) -> None:
+    def __init__(
+        self, name: str, device: torch.device, images: Tensor, boxes: Tensor, labels: Tensor
+    ) -> None:
         os.environ.setdefault("YOLO_OFFLINE", "true")
         from ultralytics.cfg import get_cfg
         from ultralytics.nn.tasks import DetectionModel
 
-        self.model: Any = DetectionModel(YOLO, nc=CLASSES, verbose=False).to(device)
+        self.model: Any = DetectionModel(f"{name}.yaml", nc=CLASSES, verbose=False).to(device)
         self.model.args = get_cfg()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4, momentum=0.9)
         self.images = images.to(device)
@@ -91,16 +92,16 @@ class Theirs:
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", rounds=20)
+    options = arguments(__doc__ or "", rounds=20, backbone="tf_efficientnet_lite0", yolo="yolov8n")
     torch.manual_seed(0)
     images = torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), dtype=torch.uint8)
     starts = torch.rand(BATCH, BOXES, 2) * SIZE / 2
     boxes = torch.cat([starts, starts + 16 + torch.rand(BATCH, BOXES, 2) * SIZE / 3], dim=2)
     labels = torch.randint(0, CLASSES, (BATCH, BOXES))
-    ours = Ours(options.device, images, boxes, labels)
-    theirs = Theirs(options.device, images, boxes, labels)
+    ours = Ours(options.backbone, options.device, images, boxes, labels)
+    theirs = Theirs(options.yolo, options.device, images, boxes, labels)
     print(f"Ultralytics {version('ultralytics')}; batch {BATCH}, {SIZE} x {SIZE}")
-    for name, side in (("visionmtl", ours), ("Ultralytics", theirs)):
+    for name, side in ((options.backbone, ours), (options.yolo, theirs)):
         count = sum(p.numel() for p in side.model.parameters())
         print(f"{name}: {count / 1e6:.2f} M parameters, {_giga_macs(side.forward):.2f} GMACs")
     works: dict[str, dict[str, Work]] = {

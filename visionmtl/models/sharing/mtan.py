@@ -88,7 +88,7 @@ class MTAN(Sharing):
 
     def forward(self, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Pyramid]:
         needed = {task: self._num_stages(task) for task in self.asked(tasks)}
-        features = self.backbone.forward_halves(image, max(needed.values(), default=0))
+        features = self.backbone.forward_halves(image, max([0, *needed.values()]))
         pyramids = {}
         for task, num_stages in needed.items():
             _, attended = self._attend(task, features[:num_stages])

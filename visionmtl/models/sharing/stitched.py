@@ -85,7 +85,7 @@ class StitchedTrunks(TrunkPerTask):
 
     def forward(self, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Pyramid]:
         last = {task: self._last_stage(task) for task in self.asked(tasks)}
-        end = max(last.values(), default=-1)
+        end = max([-1, *last.values()])
         maps = dict.fromkeys(self.levels, image)
         pyramids: dict[str, Pyramid] = {task: [] for task in last}
         for stage in range(end + 1):
