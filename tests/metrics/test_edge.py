@@ -177,7 +177,7 @@ def test_half_precision() -> None:
 
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(
-        ValueError, match=r"edge: max_dist must be a share of the diagonal in \[0, 1\), got 7.5"
+        ValueError, match=r"edge: max_dist must be a fraction of the diagonal in \[0, 1\), got 7.5"
     ):
         EdgeMetric(7.5)
     with pytest.raises(ValueError, match="edge: num_thresholds must be at least 1, got 0"):
