@@ -82,11 +82,15 @@ def test_an_empty_text_is_none():
         ("${oc.env:HOME}: 1\n", "line 1, column 1: interpolation (${...}) is not allowed"),
         ("a: " + "[" * 100_000, "line 1, column 35: more than 32 nested levels"),
         ("a: \0\n", "character 3 is not allowed in YAML"),
-        ('a: "\\UFFFFFFFF"', "a value is out of range: Python int too large to convert to C int"),
     ],
 )
 def test_yaml_that_is_not_plain(text: str, expected: str):
     assert message(text) == expected
+
+
+def test_a_character_beyond_unicode_is_out_of_range() -> None:
+    # The end of the line is Python's own, which differs between its versions.
+    assert message('a: "\\UFFFFFFFF"').startswith("a value is out of range: ")
 
 
 def test_integers_without_end_are_refused():

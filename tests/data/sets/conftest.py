@@ -512,8 +512,7 @@ def make_nyuv2_official() -> Callable[[Path], None]:
     """
 
     def make(root: Path) -> None:
-        import h5py
-
+        h5py = pytest.importorskip("h5py")
         scene = nyu_scene()
         labels = np.where(scene["floor"], 11, 21).astype(np.uint16)
         raw = scene["depth"].astype(np.float32)
